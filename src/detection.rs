@@ -1,0 +1,105 @@
+//! The words that every stage shares: a detection and its bounding box.
+
+/// An axis-aligned rectangle in pixels of the frame (or, where a name says so, of the network's input).
+/// `x`, `y` is the top left corner; the right and bottom edges are exclusive.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BoundingBox {
+    pub x: f32,
+    pub y: f32,
+    pub width: f32,
+    pub height: f32,
+}
+
+impl BoundingBox {
+    /// The box between two corners; corners in the wrong order give a box without area.
+    pub fn from_corners(left: f32, top: f32, right: f32, bottom: f32) -> Self {
+        Self {
+            x: left,
+            y: top,
+            width: (right - left).max(0.0),
+            height: (bottom - top).max(0.0),
+        }
+    }
+
+    /// The box of this size around a centre, as YOLO networks return it.
+    pub fn from_center(x: f32, y: f32, width: f32, height: f32) -> Self {
+        Self {
+            x: x - width / 2.0,
+            y: y - height / 2.0,
+            width,
+            height,
+        }
+    }
+
+    pub fn right(&self) -> f32 {
+        self.x + self.width
+    }
+
+    pub fn bottom(&self) -> f32 {
+        self.y + self.height
+    }
+
+    pub fn area(&self) -> f32 {
+        self.width * self.height
+    }
+
+    /// The part of this box that lies within a frame of the given size; without area if none does.
+    pub fn clipped_to(&self, frame_width: f32, frame_height: f32) -> Self {
+        Self::from_corners(
+            self.x.clamp(0.0, frame_width),
+            self.y.clamp(0.0, frame_height),
+            self.right().clamp(0.0, frame_width),
+            self.bottom().clamp(0.0, frame_height),
+        )
+    }
+
+    /// Intersection over union, 0 to 1; 0 for boxes without area.
+    pub fn iou(&self, other: &Self) -> f32 {
+        let width = self.right().min(other.right()) - self.x.max(other.x);
+        let height = self.bottom().min(other.bottom()) - self.y.max(other.y);
+        if width <= 0.0 || height <= 0.0 {
+            return 0.0;
+        }
+        let intersection = width * height;
+        intersection / (self.area() + other.area() - intersection)
+    }
+}
+
+/// One object that the network found in a frame. Its label is the entry `class_id` of the model's labels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Detection {
+    pub class_id: u32,
+    /// 0 to 1.
+    pub confidence: f32,
+    /// In pixels of the frame, within the frame.
+    pub bounding_box: BoundingBox,
+    /// The identity a tracker gave, stable over frames.
+    pub object_id: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iou_of_equal_disjoint_and_half_overlapping_boxes() {
+        let a = BoundingBox::from_corners(0.0, 0.0, 10.0, 10.0);
+        let shifted = BoundingBox::from_corners(5.0, 0.0, 15.0, 10.0);
+        let apart = BoundingBox::from_corners(10.0, 0.0, 20.0, 10.0);
+        assert_eq!(a.iou(&a), 1.0);
+        assert_eq!(a.iou(&shifted), 50.0 / 150.0);
+        assert_eq!(a.iou(&apart), 0.0);
+        assert_eq!(BoundingBox::default().iou(&BoundingBox::default()), 0.0);
+    }
+
+    #[test]
+    fn clipping_keeps_the_inside_and_leaves_no_area_outside() {
+        let over_edge = BoundingBox::from_corners(-5.0, 90.0, 20.0, 120.0);
+        assert_eq!(
+            over_edge.clipped_to(100.0, 100.0),
+            BoundingBox::from_corners(0.0, 90.0, 20.0, 100.0)
+        );
+        let outside = BoundingBox::from_corners(-5.0, -5.0, -1.0, -1.0);
+        assert_eq!(outside.clipped_to(100.0, 100.0).area(), 0.0);
+    }
+}

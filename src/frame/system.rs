@@ -1,0 +1,127 @@
+//! Frames in system memory.
+
+use super::{Colorimetry, PixelFormat};
+
+/// One plane of a frame that is only read. Rows are `stride` bytes apart.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plane<'a> {
+    pub data: &'a [u8],
+    pub stride: usize,
+}
+
+/// A frame in system memory, borrowed for reading. Unused planes are empty.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemFrame<'a> {
+    pub format: PixelFormat,
+    pub colorimetry: Colorimetry,
+    pub width: usize,
+    pub height: usize,
+    pub planes: [Plane<'a>; 3],
+}
+
+/// One plane of a frame that is written to.
+#[derive(Debug, Default)]
+pub struct PlaneMut<'a> {
+    pub data: &'a mut [u8],
+    pub stride: usize,
+}
+
+/// A frame in system memory, borrowed for drawing. Unused planes are empty.
+#[derive(Debug)]
+pub struct SystemFrameMut<'a> {
+    pub format: PixelFormat,
+    pub colorimetry: Colorimetry,
+    pub width: usize,
+    pub height: usize,
+    pub planes: [PlaneMut<'a>; 3],
+}
+
+/// Why a buffer cannot be seen as a frame.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FrameError {
+    #[error(
+        "plane {plane} of the {width}x{height} {format:?} frame holds {actual} bytes, at least {needed} are needed"
+    )]
+    PlaneTooSmall {
+        format: PixelFormat,
+        width: usize,
+        height: usize,
+        plane: usize,
+        actual: usize,
+        needed: usize,
+    },
+}
+
+/// Checks that every plane holds the rows that format and size promise.
+fn check_planes(
+    format: PixelFormat,
+    width: usize,
+    height: usize,
+    planes: [(usize, usize); 3],
+) -> Result<(), FrameError> {
+    for (plane, (actual, stride)) in planes.into_iter().enumerate().take(format.planes()) {
+        let (row, rows) = format.plane_size(plane, width, height);
+        let needed = stride.max(row) * rows.saturating_sub(1) + row;
+        if actual < needed || stride < row {
+            return Err(FrameError::PlaneTooSmall {
+                format,
+                width,
+                height,
+                plane,
+                actual,
+                needed,
+            });
+        }
+    }
+    Ok(())
+}
+
+impl<'a> SystemFrame<'a> {
+    /// A frame over planes in the order that [`PixelFormat`] names them.
+    pub fn new(
+        format: PixelFormat,
+        colorimetry: Colorimetry,
+        width: usize,
+        height: usize,
+        planes: [Plane<'a>; 3],
+    ) -> Result<Self, FrameError> {
+        check_planes(
+            format,
+            width,
+            height,
+            planes.map(|p| (p.data.len(), p.stride)),
+        )?;
+        Ok(Self {
+            format,
+            colorimetry,
+            width,
+            height,
+            planes,
+        })
+    }
+}
+
+impl<'a> SystemFrameMut<'a> {
+    /// A frame over planes in the order that [`PixelFormat`] names them.
+    pub fn new(
+        format: PixelFormat,
+        colorimetry: Colorimetry,
+        width: usize,
+        height: usize,
+        planes: [PlaneMut<'a>; 3],
+    ) -> Result<Self, FrameError> {
+        check_planes(
+            format,
+            width,
+            height,
+            planes.each_ref().map(|p| (p.data.len(), p.stride)),
+        )?;
+        Ok(Self {
+            format,
+            colorimetry,
+            width,
+            height,
+            planes,
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! Preprocessing of frames in system memory.
