@@ -1,5 +1,48 @@
-//! rsdetectnet finds objects in video frames where the frames already are.
+//! rsdetectnet finds objects in video frames where the frames already are: a GStreamer plugin with the
+//! element `rsdetectnet`, and what applications need to read its results.
+//!
+//! The way of a frame, room by room: [`frame`] borrows its planes, [`preprocess`] writes them into the
+//! network's input, an [`engine`] runs the network, [`decode`] turns its output into [`detection`]s,
+//! and [`meta`] attaches those to the buffer; [`overlay`] draws them. [`model`] knows what a model is,
+//! [`detector`] puts the stages together, and only [`element`] knows pads.
+//!
+//! An application registers the element with [`plugin_register_static`] and reads a buffer with [`detections`].
 
+pub mod decode;
 pub mod detection;
+pub mod detector;
+pub mod element;
+pub mod engine;
 pub mod frame;
+pub mod meta;
+pub mod model;
+pub mod overlay;
 pub mod preprocess;
+
+pub use detection::{BoundingBox, Detection};
+pub use meta::roi::{LabeledDetection, detections};
+
+use gst::glib;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks even after a panic in another thread: what the locks guard here is replaced whole or counted up, so it is
+/// never half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    element::register(plugin)
+}
+
+gst::plugin_define!(
+    rsdetectnet,
+    env!("CARGO_PKG_DESCRIPTION"),
+    plugin_init,
+    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+    "MIT/X11",
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_REPOSITORY"),
+    env!("BUILD_REL_DATE")
+);

@@ -1,5 +1,6 @@
 //! A video frame as planes of pixels, borrowed where they lie.
 
+pub mod buffer;
 pub mod system;
 
 pub use system::{SystemFrame, SystemFrameMut};
@@ -96,4 +97,24 @@ pub struct Colorimetry {
     pub matrix: ColorMatrix,
     /// Luma 0..255 instead of 16..235.
     pub full_range: bool,
+}
+
+/// Why a buffer cannot be seen as a frame.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FrameError {
+    #[error(
+        "plane {plane} of the {width}x{height} {format:?} frame holds {actual} bytes, at least {needed} are needed"
+    )]
+    PlaneTooSmall {
+        format: PixelFormat,
+        width: usize,
+        height: usize,
+        plane: usize,
+        actual: usize,
+        needed: usize,
+    },
+    #[error("the buffer says that it holds {buffer}, the caps say {caps}")]
+    MetaDiffers { buffer: String, caps: String },
+    #[error("the buffer could not be mapped for {0}")]
+    NotMapped(&'static str),
 }

@@ -1,6 +1,6 @@
 //! Frames in system memory.
 
-use super::{Colorimetry, PixelFormat};
+use super::{Colorimetry, FrameError, PixelFormat};
 
 /// One plane of a frame that is only read. Rows are `stride` bytes apart.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,22 +36,6 @@ pub struct SystemFrameMut<'a> {
     pub planes: [PlaneMut<'a>; 3],
 }
 
-/// Why a buffer cannot be seen as a frame.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum FrameError {
-    #[error(
-        "plane {plane} of the {width}x{height} {format:?} frame holds {actual} bytes, at least {needed} are needed"
-    )]
-    PlaneTooSmall {
-        format: PixelFormat,
-        width: usize,
-        height: usize,
-        plane: usize,
-        actual: usize,
-        needed: usize,
-    },
-}
-
 /// Checks that every plane holds the rows that format and size promise.
 fn check_planes(
     format: PixelFormat,
@@ -61,7 +45,10 @@ fn check_planes(
 ) -> Result<(), FrameError> {
     for (plane, (actual, stride)) in planes.into_iter().enumerate().take(format.planes()) {
         let (row, rows) = format.plane_size(plane, width, height);
-        let needed = stride.max(row) * rows.saturating_sub(1) + row;
+        let needed = stride
+            .max(row)
+            .saturating_mul(rows.saturating_sub(1))
+            .saturating_add(row);
         if actual < needed || stride < row {
             return Err(FrameError::PlaneTooSmall {
                 format,

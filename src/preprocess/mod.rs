@@ -1,9 +1,24 @@
 //! From a frame's own pixels straight into the network's input tensor, in one pass.
 //!
-//! The rules are the same on every processor: bilinear interpolation with half-pixel centres on the
-//! samples as they are stored (chroma in its own, horizontally co-sited and vertically centred grid, as
-//! MPEG-2 and H.264 place it by default), then the colour matrix, then `(value - mean) * scale`.
+//! The rules are the same on every processor:
+//! 1. The centre of the picture's pixel `x` lies at column `u = (x + 0.5) * frame_width / placement.width - 0.5`
+//!    of the frame's pixels, and row `v` is found likewise ([`Placement::frame_column`], [`Placement::frame_row`]).
+//! 2. Each component is interpolated in its own grid of samples, as they are stored. Luma, grey and RGB samples
+//!    lie at `(u, v)`. Chroma lies at column `u / 2` (co-sited with every second pixel) and, where it also has half
+//!    the rows (4:2:0), at row `(v - 0.5) / 2` (between two rows): where MPEG-2 and H.264 place it by default.
+//!    A grid has half the columns or rows of the frame, rounded up.
+//! 3. A coordinate of a grid with `n` columns or rows is clamped to `0..=n - 1`, after the halving of rule 2. Its
+//!    samples are those at `floor` and `floor + 1`, the latter with the fraction as its weight: first between
+//!    columns, then between rows, `a + weight * (b - a)` each time. There is no other filter when downscaling.
+//! 4. [`color::ColorTransform`] makes RGB of the interpolated samples, and each of R, G, B is clamped to 0..255.
+//!    RGB formats are taken as they are; alpha and padding bytes do not count.
+//! 5. The tensor's channel `c`, in the order of [`Preparation::order`], is `(value - mean[c]) * scale[c]`; around
+//!    the picture it is `(fill - mean[c]) * scale[c]`. Tensors of integers are rounded to nearest, halves to even,
+//!    and saturate.
+//!
+//! All of it is computed in 32-bit floating point except the coordinates, which need 64 bits.
 
+pub mod color;
 pub mod cpu;
 
 use crate::detection::BoundingBox;
@@ -82,7 +97,7 @@ impl Placement {
                 let ratio = (input.width as f64 / frame_width as f64)
                     .min(input.height as f64 / frame_height as f64);
                 let fit = |size: usize, limit: usize| {
-                    ((size as f64 * ratio).round() as usize).clamp(1, limit)
+                    ((size as f64 * ratio).round() as usize).clamp(1, limit.max(1))
                 };
                 (
                     fit(frame_width, input.width),
@@ -93,7 +108,10 @@ impl Placement {
         };
         let (left, top) = match anchor {
             Anchor::TopLeft => (0, 0),
-            Anchor::Center => ((input.width - width) / 2, (input.height - height) / 2),
+            Anchor::Center => (
+                input.width.saturating_sub(width) / 2,
+                input.height.saturating_sub(height) / 2,
+            ),
         };
         Self {
             left,
@@ -111,6 +129,16 @@ impl Placement {
             self.frame_width as f32 / self.width as f32,
             self.frame_height as f32 / self.height as f32,
         )
+    }
+
+    /// The column of the frame's pixels at the centre of the picture's column `x`; pixels are at whole numbers.
+    pub fn frame_column(&self, x: usize) -> f64 {
+        (x as f64 + 0.5) * self.frame_width as f64 / self.width as f64 - 0.5
+    }
+
+    /// The row of the frame's pixels at the centre of the picture's row `y`; pixels are at whole numbers.
+    pub fn frame_row(&self, y: usize) -> f64 {
+        (y as f64 + 0.5) * self.frame_height as f64 / self.height as f64 - 0.5
     }
 
     /// A box in pixels of the network's input as a box in pixels of the frame, not clipped.

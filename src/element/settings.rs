@@ -1,0 +1,305 @@
+//! What the user sets: the properties, with their defaults in one place.
+
+use gst::glib;
+use gst::glib::prelude::*;
+use gst::prelude::*;
+use once_cell::sync::Lazy;
+
+use crate::decode::Selection;
+use crate::decode::classes::{ClassFilter, ClassFilterError};
+use crate::detector::DetectorOptions;
+use crate::model::Labels;
+use crate::overlay::Parts;
+
+/// Which engine runs the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstRsDetectNetBackend")]
+pub enum Backend {
+    #[default]
+    #[enum_value(name = "ONNX Runtime on the CPU", nick = "auto")]
+    Auto,
+    #[enum_value(name = "ONNX Runtime on the CPU", nick = "onnxruntime")]
+    OnnxRuntime,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Settings {
+    pub model: String,
+    pub labels: Option<String>,
+    pub backend: Backend,
+    pub threads: u32,
+    pub threshold: f32,
+    pub iou_threshold: f32,
+    pub max_detections: u32,
+    pub classes: Option<String>,
+    pub interval: u32,
+    pub overlay: String,
+    pub post_messages: bool,
+    pub qos: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: "ssd-mobilenet-v2".into(),
+            labels: None,
+            backend: Backend::default(),
+            threads: 0,
+            threshold: 0.5,
+            iou_threshold: 0.5,
+            max_detections: 100,
+            classes: None,
+            interval: 0,
+            overlay: "none".into(),
+            post_messages: false,
+            qos: true,
+        }
+    }
+}
+
+/// A property that can only be understood as a whole was not.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub(super) enum SettingsError {
+    #[error(transparent)]
+    Classes(#[from] ClassFilterError),
+    #[error("overlay: '{0}' is none of box, label, confidence, track, none")]
+    Overlay(String),
+}
+
+impl Settings {
+    pub fn detector_options(&self) -> DetectorOptions {
+        DetectorOptions {
+            model: self.model.clone(),
+            labels: self.labels.as_ref().map(Into::into),
+            threads: self.threads as usize,
+        }
+    }
+
+    pub fn selection(&self, labels: &Labels) -> Result<Selection, SettingsError> {
+        let filter = ClassFilter::parse(self.classes.as_deref().unwrap_or_default())?;
+        Ok(Selection {
+            thresholds: filter.thresholds(labels, self.threshold)?,
+            iou_threshold: self.iou_threshold,
+            max_detections: self.max_detections as usize,
+        })
+    }
+
+    /// What `overlay=box,label,confidence` asks for; `+` and `|` separate as well.
+    pub fn overlay_parts(&self) -> Result<Parts, SettingsError> {
+        let mut parts = Parts::default();
+        for word in self.overlay.split([',', '+', '|']).map(str::trim) {
+            match word {
+                "" | "none" => {}
+                "box" => parts.outline = true,
+                "label" => parts.label = true,
+                "confidence" => parts.confidence = true,
+                "track" => parts.track = true,
+                other => return Err(SettingsError::Overlay(other.into())),
+            }
+        }
+        Ok(parts)
+    }
+
+    pub fn specs() -> &'static [glib::ParamSpec] {
+        static SPECS: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
+            let mut specs = model_specs(&Settings::default());
+            specs.extend(selection_specs(&Settings::default()));
+            specs.extend(output_specs(&Settings::default()));
+            specs
+        });
+        &SPECS
+    }
+
+    /// The value of a property that is a setting.
+    pub fn value(&self, name: &str) -> Option<glib::Value> {
+        Some(match name {
+            "model" => self.model.to_value(),
+            "labels" => self.labels.to_value(),
+            "backend" => self.backend.to_value(),
+            "threads" => self.threads.to_value(),
+            "threshold" => self.threshold.to_value(),
+            "iou-threshold" => self.iou_threshold.to_value(),
+            "max-detections" => self.max_detections.to_value(),
+            "classes" => self.classes.to_value(),
+            "interval" => self.interval.to_value(),
+            "overlay" => self.overlay.to_value(),
+            "post-messages" => self.post_messages.to_value(),
+            "qos" => self.qos.to_value(),
+            _ => return None,
+        })
+    }
+
+    /// Takes over a property's new value; values of another type than the property's are left out.
+    pub fn set(&mut self, name: &str, value: &glib::Value) {
+        fn take<'a, T: glib::value::FromValue<'a>>(target: &mut T, value: &'a glib::Value) {
+            if let Ok(new) = value.get() {
+                *target = new;
+            }
+        }
+        fn take_text(target: &mut String, value: &glib::Value, default: String) {
+            if let Ok(new) = value.get::<Option<String>>() {
+                *target = new.unwrap_or(default);
+            }
+        }
+        match name {
+            "model" => take_text(&mut self.model, value, Self::default().model),
+            "labels" => take(&mut self.labels, value),
+            "backend" => take(&mut self.backend, value),
+            "threads" => take(&mut self.threads, value),
+            "threshold" => take(&mut self.threshold, value),
+            "iou-threshold" => take(&mut self.iou_threshold, value),
+            "max-detections" => take(&mut self.max_detections, value),
+            "classes" => take(&mut self.classes, value),
+            "interval" => take(&mut self.interval, value),
+            "overlay" => take_text(&mut self.overlay, value, Self::default().overlay),
+            "post-messages" => take(&mut self.post_messages, value),
+            "qos" => take(&mut self.qos, value),
+            _ => {}
+        }
+    }
+}
+
+fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {
+    vec![
+        glib::ParamSpecString::builder("model")
+            .nick("Model")
+            .blurb("The network: the name of a bundled one (ssd-mobilenet-v2) or an .onnx file")
+            .default_value(Some(default.model.as_str()))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("labels")
+            .nick("Labels")
+            .blurb(
+                "File with the name of one class a line; without it the model's own metadata, \
+                 MODEL.labels.txt, MODEL.txt or labels.txt beside the model",
+            )
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("backend", default.backend)
+            .nick("Backend")
+            .blurb("The engine that runs the model")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("threads")
+            .nick("Threads")
+            .blurb("Threads of the CPU engine (0 = one for each core, at most 8)")
+            .maximum(256)
+            .default_value(default.threads)
+            .mutable_ready()
+            .build(),
+    ]
+}
+
+fn selection_specs(default: &Settings) -> Vec<glib::ParamSpec> {
+    vec![
+        glib::ParamSpecFloat::builder("threshold")
+            .nick("Threshold")
+            .blurb("Least confidence of a detection, for classes that have no own threshold")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(default.threshold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecFloat::builder("iou-threshold")
+            .nick("IoU threshold")
+            .blurb(
+                "Of two detections of one class that overlap more than this (intersection over union), \
+                 the less confident one is dropped",
+            )
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(default.iou_threshold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("max-detections")
+            .nick("Maximum detections")
+            .blurb("Most detections of one frame; the most confident ones are kept")
+            .minimum(1)
+            .maximum(10_000)
+            .default_value(default.max_detections)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("classes")
+            .nick("Classes")
+            .blurb("Labels (or numbers) of the classes to keep, each with an own threshold if wanted: person:0.4,car")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("interval")
+            .nick("Interval")
+            .blurb("Frames to pass on uninspected between two inspected ones")
+            .default_value(default.interval)
+            .mutable_playing()
+            .build(),
+    ]
+}
+
+fn output_specs(default: &Settings) -> Vec<glib::ParamSpec> {
+    vec![
+        glib::ParamSpecString::builder("overlay")
+            .nick("Overlay")
+            .blurb("What is drawn into the frame: none, or any of box, label, confidence, track, separated by commas")
+            .default_value(Some(default.overlay.as_str()))
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoolean::builder("post-messages")
+            .nick("Post messages")
+            .blurb("Post an element message with the detections of each inspected frame on the bus")
+            .default_value(default.post_messages)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoolean::builder("qos")
+            .nick("Quality of service")
+            .blurb("Pass frames on uninspected that are late already, when downstream says so")
+            .default_value(default.qos)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+            .nick("Statistics")
+            .blurb("Frames, detections, frames per second, and times of each stage in microseconds")
+            .read_only()
+            .build(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_writable_property_reads_back_as_its_default_and_takes_a_new_value() {
+        let settings = Settings::default();
+        for spec in Settings::specs().iter().filter(|s| s.name() != "stats") {
+            let value = settings.value(spec.name());
+            let value = value.unwrap_or_else(|| panic!("{} has no value", spec.name()));
+            let (value, default) = (format!("{value:?}"), format!("{:?}", spec.default_value()));
+            assert_eq!(value, default, "{} differs from its default", spec.name());
+        }
+        let mut changed = Settings::default();
+        changed.set("threshold", &0.25f32.to_value());
+        changed.set("model", &None::<String>.to_value());
+        assert_eq!(changed.threshold, 0.25);
+        assert_eq!(changed.model, "ssd-mobilenet-v2");
+    }
+
+    #[test]
+    fn overlay_words_may_be_separated_in_any_usual_way() {
+        let parts = |text: &str| {
+            let overlay = text.into();
+            Settings {
+                overlay,
+                ..Settings::default()
+            }
+            .overlay_parts()
+        };
+        let all = Parts {
+            outline: true,
+            label: true,
+            confidence: true,
+            track: false,
+        };
+        assert_eq!(parts("box,label,confidence"), Ok(all));
+        assert_eq!(parts("box+label|confidence"), Ok(all));
+        assert_eq!(parts("none"), Ok(Parts::default()));
+        assert!(parts("boxes").unwrap_err().to_string().contains("'boxes'"));
+    }
+}

@@ -1,0 +1,87 @@
+//! Engines run a network: ONNX Runtime on the CPU. Each is found at run time, none is linked.
+
+pub mod onnxruntime;
+
+use std::fmt;
+
+/// The type of a tensor's elements, as far as this crate can feed or read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElementType {
+    Float32,
+    Float16,
+    Uint8,
+    Int8,
+    Int32,
+    Int64,
+    /// Anything else, which no detector is known to use.
+    Other,
+}
+
+/// Name, element type and shape of one of a network's inputs or outputs; -1 stands for a dimension that
+/// the model leaves open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    pub name: String,
+    pub element: ElementType,
+    pub shape: Vec<i64>,
+}
+
+impl fmt::Display for TensorSpec {
+    /// `scores float32 [?,1917,24]`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let element = match self.element {
+            ElementType::Float32 => "float32",
+            ElementType::Float16 => "float16",
+            ElementType::Uint8 => "uint8",
+            ElementType::Int8 => "int8",
+            ElementType::Int32 => "int32",
+            ElementType::Int64 => "int64",
+            ElementType::Other => "other",
+        };
+        write!(f, "{} {element} [", self.name)?;
+        for (i, dimension) in self.shape.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            match dimension {
+                0.. => write!(f, "{comma}{dimension}")?,
+                _ => write!(f, "{comma}?")?,
+            }
+        }
+        write!(f, "]")
+    }
+}
+
+/// Several tensors in one sentence, for error messages.
+pub fn describe(tensors: &[TensorSpec]) -> String {
+    let described: Vec<_> = tensors.iter().map(TensorSpec::to_string).collect();
+    match described.is_empty() {
+        true => "nothing".into(),
+        false => described.join("; "),
+    }
+}
+
+/// One output of a run, as float32, in row-major order.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'a> {
+    pub shape: &'a [i64],
+    pub data: &'a [f32],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_is_described_with_name_type_and_shape() {
+        let spec = TensorSpec {
+            name: "scores".into(),
+            element: ElementType::Float32,
+            shape: vec![-1, 1917, 24],
+        };
+        assert_eq!(spec.to_string(), "scores float32 [?,1917,24]");
+        assert_eq!(
+            describe(&[spec.clone(), spec]),
+            "scores float32 [?,1917,24]; scores float32 [?,1917,24]"
+        );
+        assert_eq!(describe(&[]), "nothing");
+    }
+}

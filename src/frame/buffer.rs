@@ -1,0 +1,247 @@
+//! A GstBuffer in system memory as a frame, mapped where it lies.
+
+use gst_video::video_frame::IsVideoFrame;
+use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoFrameRef, VideoInfo};
+
+use super::system::{Plane, PlaneMut};
+use super::{ColorMatrix, Colorimetry, FrameError, PixelFormat, SystemFrame, SystemFrameMut};
+
+/// The formats that are understood in system memory, most wanted first.
+pub const SYSTEM_FORMATS: [VideoFormat; 16] = [
+    VideoFormat::Nv12,
+    VideoFormat::I420,
+    VideoFormat::Yv12,
+    VideoFormat::Nv21,
+    VideoFormat::Yuy2,
+    VideoFormat::Uyvy,
+    VideoFormat::P01010le,
+    VideoFormat::Rgba,
+    VideoFormat::Bgra,
+    VideoFormat::Rgbx,
+    VideoFormat::Bgrx,
+    VideoFormat::Argb,
+    VideoFormat::Rgb,
+    VideoFormat::Bgr,
+    VideoFormat::Gray8,
+    VideoFormat::Xrgb,
+];
+
+impl PixelFormat {
+    /// The storage of a GStreamer format, and the planes of the buffer in the order of [`PixelFormat`].
+    pub fn from_video_format(format: VideoFormat) -> Option<(Self, [u32; 3])> {
+        let in_order = |format| Some((format, [0, 1, 2]));
+        match format {
+            VideoFormat::Nv12 => in_order(Self::Nv12),
+            VideoFormat::Nv21 => in_order(Self::Nv21),
+            VideoFormat::I420 => in_order(Self::I420),
+            VideoFormat::Yv12 => Some((Self::I420, [0, 2, 1])),
+            VideoFormat::P01010le => in_order(Self::P010),
+            VideoFormat::Yuy2 => in_order(Self::Yuy2),
+            VideoFormat::Uyvy => in_order(Self::Uyvy),
+            VideoFormat::Rgb => in_order(Self::Rgb),
+            VideoFormat::Bgr => in_order(Self::Bgr),
+            VideoFormat::Rgba => in_order(Self::Rgba),
+            VideoFormat::Bgra => in_order(Self::Bgra),
+            VideoFormat::Rgbx => in_order(Self::Rgbx),
+            VideoFormat::Bgrx => in_order(Self::Bgrx),
+            VideoFormat::Argb | VideoFormat::Xrgb => in_order(Self::Argb),
+            VideoFormat::Gray8 => in_order(Self::Gray8),
+            _ => None,
+        }
+    }
+}
+
+impl Colorimetry {
+    /// What caps say of the colours; GStreamer fills in a default by format and size.
+    pub fn from_video_info(info: &VideoInfo) -> Self {
+        let colorimetry = info.colorimetry();
+        Self {
+            matrix: match colorimetry.matrix() {
+                VideoColorMatrix::Bt709 => ColorMatrix::Bt709,
+                VideoColorMatrix::Bt2020 => ColorMatrix::Bt2020,
+                VideoColorMatrix::Smpte240m => ColorMatrix::Smpte240m,
+                VideoColorMatrix::Fcc => ColorMatrix::Fcc,
+                _ => ColorMatrix::Bt601,
+            },
+            full_range: colorimetry.range() == VideoColorRange::Range0_255,
+        }
+    }
+}
+
+/// What caps say of every frame, worked out once.
+#[derive(Clone, Debug)]
+pub struct FrameShape {
+    pub info: VideoInfo,
+    format: PixelFormat,
+    plane_order: [u32; 3],
+    colorimetry: Colorimetry,
+}
+
+impl FrameShape {
+    /// None for formats that are not in [`SYSTEM_FORMATS`].
+    pub fn new(info: VideoInfo) -> Option<Self> {
+        let (format, plane_order) = PixelFormat::from_video_format(info.format())?;
+        let colorimetry = Colorimetry::from_video_info(&info);
+        Some(Self {
+            info,
+            format,
+            plane_order,
+            colorimetry,
+        })
+    }
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> (u32, u32) {
+        (self.info.width(), self.info.height())
+    }
+
+    /// Offset and stride of each plane, from the buffer's own GstVideoMeta or else from the caps, after a check
+    /// that the plane lies wholly within one memory of the buffer.
+    fn check(&self, buffer: &gst::BufferRef) -> Result<(), FrameError> {
+        let meta = buffer.meta::<gst_video::VideoMeta>();
+        let (width, height) = (self.info.width(), self.info.height());
+        if let Some(meta) = &meta
+            && (meta.format() != self.info.format()
+                || meta.width() != width
+                || meta.height() != height)
+        {
+            return Err(FrameError::MetaDiffers {
+                buffer: format!("{} {}x{}", meta.format(), meta.width(), meta.height()),
+                caps: format!("{} {width}x{height}", self.info.format()),
+            });
+        }
+        for (plane, &index) in self
+            .plane_order
+            .iter()
+            .enumerate()
+            .take(self.format.planes())
+        {
+            let index = index as usize;
+            let (offset, stride) = match &meta {
+                Some(meta) => (meta.offset()[index], meta.stride()[index]),
+                None => (self.info.offset()[index], self.info.stride()[index]),
+            };
+            let (row, rows) = self
+                .format
+                .plane_size(plane, width as usize, height as usize);
+            let needed = usize::try_from(stride)
+                .ok()
+                .filter(|stride| *stride >= row)
+                .map(|stride| stride * rows.saturating_sub(1) + row);
+            let actual = bytes_behind(buffer, offset);
+            if needed.is_none_or(|needed| actual < needed) {
+                return Err(FrameError::PlaneTooSmall {
+                    format: self.format,
+                    width: width as usize,
+                    height: height as usize,
+                    plane,
+                    actual,
+                    needed: needed.unwrap_or(row * rows),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Start, length and stride of a mapped plane.
+    fn plane<T>(&self, frame: &VideoFrameRef<T>, plane: usize) -> (*mut u8, usize, usize) {
+        if plane >= self.format.planes() {
+            return (std::ptr::NonNull::dangling().as_ptr(), 0, 0);
+        }
+        let index = self.plane_order[plane] as usize;
+        let (row, rows) = self.format.plane_size(
+            plane,
+            self.info.width() as usize,
+            self.info.height() as usize,
+        );
+        let raw = frame.as_raw();
+        let stride = raw.info.stride[index] as usize;
+        let length = stride * rows.saturating_sub(1) + row;
+        (raw.data[index].cast(), length, stride)
+    }
+
+    /// Maps a buffer for reading. The view is good as long as the returned frame lives.
+    pub fn read<'a>(&self, buffer: &'a gst::BufferRef) -> Result<MappedFrame<'a>, FrameError> {
+        self.check(buffer)?;
+        let frame = VideoFrameRef::from_buffer_ref_readable(buffer, &self.info)
+            .map_err(|_| FrameError::NotMapped("reading"))?;
+        Ok(MappedFrame {
+            shape: self.clone(),
+            frame,
+        })
+    }
+
+    /// Maps a buffer for drawing into it.
+    pub fn write<'a>(
+        &self,
+        buffer: &'a mut gst::BufferRef,
+    ) -> Result<MappedFrameMut<'a>, FrameError> {
+        self.check(buffer)?;
+        let frame = VideoFrameRef::from_buffer_ref_writable(buffer, &self.info)
+            .map_err(|_| FrameError::NotMapped("writing"))?;
+        Ok(MappedFrameMut {
+            shape: self.clone(),
+            frame,
+        })
+    }
+}
+
+/// How many bytes lie behind `offset` in the memory that holds it.
+fn bytes_behind(buffer: &gst::BufferRef, offset: usize) -> usize {
+    buffer.find_memory(offset..).map_or(0, |(memories, skip)| {
+        buffer
+            .peek_memory(memories.start)
+            .size()
+            .saturating_sub(skip)
+    })
+}
+
+/// A buffer mapped for reading.
+pub struct MappedFrame<'a> {
+    shape: FrameShape,
+    frame: VideoFrameRef<&'a gst::BufferRef>,
+}
+
+impl MappedFrame<'_> {
+    pub fn view(&self) -> Result<SystemFrame<'_>, FrameError> {
+        let plane = |index| {
+            let (start, length, stride) = self.shape.plane(&self.frame, index);
+            // SAFETY: `check` found that many bytes in the mapped memory, which stays mapped while `self` lives.
+            let data = unsafe { std::slice::from_raw_parts(start, length) };
+            Plane { data, stride }
+        };
+        let (width, height) = self.shape.size();
+        SystemFrame::new(
+            self.shape.format,
+            self.shape.colorimetry,
+            width as usize,
+            height as usize,
+            [plane(0), plane(1), plane(2)],
+        )
+    }
+}
+
+/// A buffer mapped for drawing.
+pub struct MappedFrameMut<'a> {
+    shape: FrameShape,
+    frame: VideoFrameRef<&'a mut gst::BufferRef>,
+}
+
+impl MappedFrameMut<'_> {
+    pub fn view(&mut self) -> Result<SystemFrameMut<'_>, FrameError> {
+        let plane = |index| {
+            let (start, length, stride) = self.shape.plane(&self.frame, index);
+            // SAFETY: as for reading; planes of one frame do not overlap, and the mapping is exclusive.
+            let data = unsafe { std::slice::from_raw_parts_mut(start, length) };
+            PlaneMut { data, stride }
+        };
+        let (width, height) = self.shape.size();
+        SystemFrameMut::new(
+            self.shape.format,
+            self.shape.colorimetry,
+            width as usize,
+            height as usize,
+            [plane(0), plane(1), plane(2)],
+        )
+    }
+}

@@ -1,0 +1,143 @@
+//! `GstVideoRegionOfInterestMeta`: one for each detection, with a `detection` parameter as DL Streamer's
+//! elements read it (label_id, confidence, x_min, y_min, x_max, y_max from 0 to 1, object_id when tracked).
+
+use gst_video::VideoRegionOfInterestMeta;
+
+use crate::detection::{BoundingBox, Detection};
+use crate::model::Labels;
+
+const PARAMETER: &str = "detection";
+
+/// A detection read back from a buffer, with its label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabeledDetection {
+    pub label: String,
+    pub detection: Detection,
+}
+
+/// Attaches the detections of a frame of this size, in pixels.
+pub fn attach(
+    buffer: &mut gst::BufferRef,
+    (frame_width, frame_height): (u32, u32),
+    detections: &[Detection],
+    labels: &Labels,
+) {
+    for detection in detections {
+        let bounding_box = detection.bounding_box;
+        let rectangle = covering_pixels(bounding_box, frame_width, frame_height);
+        let mut meta =
+            VideoRegionOfInterestMeta::add(buffer, labels.get(detection.class_id), rectangle);
+        let (width, height) = (f64::from(frame_width), f64::from(frame_height));
+        let mut parameter = gst::Structure::builder(PARAMETER)
+            .field("label_id", detection.class_id as i32)
+            .field("confidence", f64::from(detection.confidence))
+            .field("x_min", f64::from(bounding_box.x) / width)
+            .field("y_min", f64::from(bounding_box.y) / height)
+            .field("x_max", f64::from(bounding_box.right()) / width)
+            .field("y_max", f64::from(bounding_box.bottom()) / height)
+            .field("frame_width", frame_width as i32)
+            .field("frame_height", frame_height as i32);
+        if let Some(object_id) = detection.object_id {
+            parameter = parameter.field("object_id", object_id as i64);
+        }
+        meta.add_param(parameter.build());
+    }
+}
+
+/// The detections that rsdetectnet attached to a buffer, in the order in which it attached them: best first.
+pub fn detections(buffer: &gst::BufferRef) -> Vec<LabeledDetection> {
+    buffer
+        .iter_meta::<VideoRegionOfInterestMeta>()
+        .filter_map(|meta| {
+            let detection = from_parameter(meta.param(PARAMETER)?)?;
+            let label = meta.roi_type().to_owned();
+            Some(LabeledDetection { label, detection })
+        })
+        .collect()
+}
+
+fn from_parameter(parameter: &gst::StructureRef) -> Option<Detection> {
+    let width = f64::from(parameter.get::<i32>("frame_width").ok()?);
+    let height = f64::from(parameter.get::<i32>("frame_height").ok()?);
+    let corner = |name, size| Some((parameter.get::<f64>(name).ok()? * size) as f32);
+    Some(Detection {
+        class_id: parameter.get::<i32>("label_id").ok()?.try_into().ok()?,
+        confidence: parameter.get::<f64>("confidence").ok()? as f32,
+        bounding_box: BoundingBox::from_corners(
+            corner("x_min", width)?,
+            corner("y_min", height)?,
+            corner("x_max", width)?,
+            corner("y_max", height)?,
+        ),
+        object_id: parameter
+            .get::<i64>("object_id")
+            .ok()
+            .map(|object_id| object_id as u64),
+    })
+}
+
+/// The box rounded to whole pixels: at least one pixel, within the frame.
+pub fn covering_pixels(bounding_box: BoundingBox, width: u32, height: u32) -> (u32, u32, u32, u32) {
+    let span = |from: f32, to: f32, limit: u32| {
+        let start = (from.round().max(0.0) as u32).min(limit.saturating_sub(1));
+        let end = (to.round().max(0.0) as u32).clamp(start + 1, limit.max(start + 1));
+        (start, end - start)
+    };
+    let (x, pixels_wide) = span(bounding_box.x, bounding_box.right(), width);
+    let (y, pixels_high) = span(bounding_box.y, bounding_box.bottom(), height);
+    (x, y, pixels_wide, pixels_high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rounded_boxes_have_a_pixel_and_stay_within_the_frame(
+            (x, y, w, h) in (-9f32..3000.0, -9f32..3000.0, 0f32..3000.0, 0f32..3000.0),
+            (width, height) in (1u32..2000, 1u32..2000),
+        ) {
+            let clipped = BoundingBox { x, y, width: w, height: h }
+                .clipped_to(width as f32, height as f32);
+            let (x, y, w, h) = covering_pixels(clipped, width, height);
+            prop_assert!(w >= 1 && h >= 1 && x + w <= width && y + h <= height);
+        }
+    }
+
+    #[test]
+    fn what_is_attached_is_what_is_read_back() {
+        gst::init().unwrap();
+        let labels = Labels::from_lines("cat\ndog");
+        let given =
+            [(1, 0.75, None), (0, 0.5, Some(7))].map(|(class_id, confidence, object_id)| {
+                Detection {
+                    class_id,
+                    confidence,
+                    bounding_box: BoundingBox::from_corners(10.25, 20.5, 110.75, 220.0),
+                    object_id,
+                }
+            });
+        let mut buffer = gst::Buffer::new();
+        attach(buffer.get_mut().unwrap(), (640, 480), &given, &labels);
+        let read = detections(&buffer);
+        assert_eq!(read.len(), 2);
+        for (read, given) in read.iter().zip(given) {
+            assert_eq!(read.label, labels.get(given.class_id));
+            assert_eq!(read.detection.confidence, given.confidence);
+            assert_eq!(read.detection.object_id, given.object_id);
+            assert!(read.detection.bounding_box.iou(&given.bounding_box) > 0.99999);
+        }
+        let roi = buffer.meta::<VideoRegionOfInterestMeta>().unwrap();
+        assert_eq!(roi.rect(), (10, 21, 101, 199));
+    }
+
+    #[test]
+    fn regions_of_other_elements_are_not_detections() {
+        gst::init().unwrap();
+        let mut buffer = gst::Buffer::new();
+        VideoRegionOfInterestMeta::add(buffer.get_mut().unwrap(), "face", (0, 0, 9, 9));
+        assert_eq!(detections(&buffer), []);
+    }
+}

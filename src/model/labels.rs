@@ -1,0 +1,188 @@
+//! What a model's classes are called.
+
+use std::path::{Path, PathBuf};
+
+/// Labels come from people's files: nothing longer than this is a label.
+const MAX_LABEL_BYTES: usize = 256;
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// The names of a model's classes, in the order of its output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(Vec<String>);
+
+#[derive(Debug, thiserror::Error)]
+pub enum LabelsError {
+    #[error("the labels {path} could not be read: {reason}")]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("the labels {path} hold a label of more than {MAX_LABEL_BYTES} bytes in line {line}")]
+    TooLong { path: PathBuf, line: usize },
+    #[error(
+        "{origin} holds {found} labels, but the model has {classes} classes: set labels= to a file that fits"
+    )]
+    WrongCount {
+        origin: String,
+        found: usize,
+        classes: usize,
+    },
+}
+
+impl Labels {
+    /// Reads one label a line; blank lines at the end do not count.
+    pub fn read(path: &Path) -> Result<Self, LabelsError> {
+        let unreadable = |reason: String| LabelsError::Unreadable {
+            path: path.into(),
+            reason,
+        };
+        let size = std::fs::metadata(path)
+            .map_err(|e| unreadable(e.to_string()))?
+            .len();
+        if size > MAX_FILE_BYTES {
+            return Err(unreadable(format!(
+                "it has {size} bytes, which no list of labels has"
+            )));
+        }
+        let bytes = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|e| unreadable(format!("it is not UTF-8 text ({e})")))?;
+        let labels = Self::from_lines(&text);
+        match labels.0.iter().position(|l| l.len() > MAX_LABEL_BYTES) {
+            Some(line) => Err(LabelsError::TooLong {
+                path: path.into(),
+                line: line + 1,
+            }),
+            None => Ok(labels),
+        }
+    }
+
+    /// One label a line.
+    pub fn from_lines(text: &str) -> Self {
+        let text = text.trim_start_matches('\u{feff}').trim_end();
+        match text.is_empty() {
+            true => Self::default(),
+            false => Self(text.lines().map(|line| line.trim().to_owned()).collect()),
+        }
+    }
+
+    /// The `names` that Ultralytics writes into a model: a Python dictionary such as
+    /// `{0: 'person', 1: "driver's door"}`. None where the text is something else.
+    pub fn from_ultralytics_names(names: &str) -> Option<Self> {
+        let mut rest = names.trim().strip_prefix('{')?.strip_suffix('}')?.trim();
+        let mut labels = Vec::new();
+        while !rest.is_empty() {
+            let (key, value) = rest.split_once(':')?;
+            if key.trim().parse() != Ok(labels.len()) {
+                return None;
+            }
+            let (label, after) = python_string(value.trim_start())?;
+            if label.len() > MAX_LABEL_BYTES {
+                return None;
+            }
+            labels.push(label);
+            let after = after.trim_start();
+            rest = after.strip_prefix(',').unwrap_or(after).trim_start();
+        }
+        Some(Self(labels))
+    }
+
+    /// As many labels as the model has classes, or an error that says how many `origin` holds. Where `background`
+    /// is true, class 0 is the background, which lists may leave out.
+    pub fn fitted_to(
+        mut self,
+        classes: usize,
+        background: bool,
+        origin: &str,
+    ) -> Result<Self, LabelsError> {
+        if background && self.0.len() + 1 == classes {
+            self.0.insert(0, "background".into());
+        }
+        if self.0.len() != classes {
+            return Err(LabelsError::WrongCount {
+                origin: origin.into(),
+                found: self.0.len(),
+                classes,
+            });
+        }
+        Ok(self)
+    }
+
+    /// `class 0`, `class 1`, … for a model whose labels nobody knows.
+    pub fn numbered(classes: usize) -> Self {
+        Self((0..classes).map(|class| format!("class {class}")).collect())
+    }
+
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+
+    /// The label of a class; every class that the model can return has one.
+    pub fn get(&self, class_id: u32) -> &str {
+        self.0.get(class_id as usize).map_or("", String::as_str)
+    }
+
+    /// The class of this name, capital or small.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        let lower = name.to_lowercase();
+        self.0
+            .iter()
+            .position(|label| label.to_lowercase() == lower)
+    }
+}
+
+/// A quoted Python string at the start of `text`, and what follows it.
+fn python_string(text: &str) -> Option<(String, &str)> {
+    let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+    let mut value = String::new();
+    let mut characters = text.char_indices().skip(1);
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '\\' => value.push(characters.next()?.1),
+            c if c == quote => return Some((value, &text[at + 1..])),
+            c => value.push(c),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_labels_without_windows_line_ends_and_trailing_blank_lines() {
+        let labels = Labels::from_lines("\u{feff}background\r\ntraffic light\r\n\r\n\n");
+        assert_eq!(labels.as_slice(), ["background", "traffic light"]);
+    }
+
+    #[test]
+    fn ultralytics_names_are_read_with_either_quote() {
+        let names = r#"{0: 'person', 1: "driver's door", 2: 'a, b: {c}'}"#;
+        let labels = Labels::from_ultralytics_names(names).unwrap();
+        assert_eq!(labels.as_slice(), ["person", "driver's door", "a, b: {c}"]);
+        for other in ["", "{", "{1: 'a'}", "{0: a}", "{0: 'a}", "['a']"] {
+            assert_eq!(Labels::from_ultralytics_names(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_background_may_be_left_out_and_any_other_difference_is_an_error() {
+        let labels = Labels::from_lines("cat\ndog");
+        let fitted = labels.clone().fitted_to(3, true, "l.txt").unwrap();
+        assert_eq!(fitted.as_slice(), ["background", "cat", "dog"]);
+        let error = labels
+            .fitted_to(80, false, "l.txt")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("l.txt holds 2 labels, but the model has 80"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_label_file_that_is_not_text_is_an_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [0xff, 0xfe, 0x00]).unwrap();
+        let error = Labels::read(file.path()).unwrap_err().to_string();
+        assert!(error.contains("not UTF-8"), "{error}");
+    }
+}

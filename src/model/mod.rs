@@ -1,0 +1,146 @@
+//! What a model is before any engine runs it: where it comes from and what its classes are called.
+
+pub mod labels;
+
+use std::path::{Path, PathBuf};
+
+pub use labels::{Labels, LabelsError};
+
+/// A model that the library itself carries.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BundledModel {
+    pub name: &'static str,
+    pub onnx: &'static [u8],
+    /// One label a line.
+    pub labels: &'static str,
+}
+
+#[cfg(feature = "bundled-model")]
+static BUNDLED: &[BundledModel] = &[BundledModel {
+    name: "ssd-mobilenet-v2",
+    onnx: include_bytes!("../../pipelines/models/ssd-mobilenet-v2.onnx"),
+    labels: include_str!("../../pipelines/models/ssd-mobilenet-v2.labels.txt"),
+}];
+#[cfg(not(feature = "bundled-model"))]
+static BUNDLED: &[BundledModel] = &[];
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    Bundled(&'static BundledModel),
+    File(PathBuf),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error(
+        "there is no model '{name}': it is neither a file nor one that the plugin carries ({bundled})"
+    )]
+    NotFound { name: String, bundled: String },
+    #[error("the model {path} could not be read: {reason}")]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("the model {0} is empty")]
+    Empty(PathBuf),
+    #[error("the model {path} is not of a kind that is understood: {advice}")]
+    UnknownKind { path: PathBuf, advice: &'static str },
+}
+
+impl ModelSource {
+    /// What the `model` property means: the name of a bundled model, or a file.
+    pub fn resolve(name: &str) -> Result<Self, ModelError> {
+        if let Some(bundled) = BUNDLED.iter().find(|bundled| bundled.name == name) {
+            return Ok(Self::Bundled(bundled));
+        }
+        let path = PathBuf::from(name);
+        let file = match std::fs::File::open(&path).and_then(|file| file.metadata()) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let names: Vec<_> = BUNDLED.iter().map(|bundled| bundled.name).collect();
+                return Err(ModelError::NotFound {
+                    name: name.into(),
+                    bundled: match names.is_empty() {
+                        true => "none".into(),
+                        false => names.join(", "),
+                    },
+                });
+            }
+            Err(e) => {
+                let reason = e.to_string();
+                return Err(ModelError::Unreadable { path, reason });
+            }
+        };
+        if !file.is_file() {
+            let reason = "it is not a regular file".into();
+            return Err(ModelError::Unreadable { path, reason });
+        }
+        if file.len() == 0 {
+            return Err(ModelError::Empty(path));
+        }
+        check_kind(&path)?;
+        Ok(Self::File(path))
+    }
+
+    /// For logs and messages.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Bundled(bundled) => bundled.name.into(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// Refuses the files of other tools by their names, with what can be done.
+fn check_kind(path: &Path) -> Result<(), ModelError> {
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    let advice = match extension.as_str() {
+        "onnx" => return Ok(()),
+        "pt" | "pth" => {
+            "export it to ONNX first, for YOLO with 'yolo export model=FILE format=onnx dynamic=True'"
+        }
+        "tflite" | "pb" | "h5" | "keras" => "convert it to ONNX first, with tf2onnx",
+        "caffemodel" | "prototxt" | "uff" => {
+            "convert it to ONNX first; Caffe and UFF files are read by no current engine"
+        }
+        _ => "an .onnx file is needed",
+    };
+    Err(ModelError::UnknownKind {
+        path: path.into(),
+        advice,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_model_is_an_error_that_names_the_bundled_one() {
+        let error = ModelSource::resolve("/no/such.onnx")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("/no/such.onnx"), "{error}");
+        assert_eq!(
+            error.contains("ssd-mobilenet-v2"),
+            cfg!(feature = "bundled-model")
+        );
+    }
+
+    #[test]
+    fn empty_files_folders_and_foreign_formats_are_refused_with_advice() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let message = |name: &str| ModelSource::resolve(name).unwrap_err().to_string();
+        assert!(message(&file("empty.onnx", b"")).ends_with("is empty"));
+        assert!(message(&file("yolo.pt", b"x")).contains("yolo export"));
+        assert!(message(folder.path().to_str().unwrap()).contains("not a regular file"));
+        assert!(ModelSource::resolve(&file("model.ONNX", b"x")).is_ok());
+    }
+}

@@ -1,1 +1,0 @@
-//! Preprocessing of frames in system memory.

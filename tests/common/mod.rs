@@ -1,0 +1,188 @@
+//! What the tests share: the element, pictures whose objects are known, and comparisons.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use gst_check::Harness;
+
+pub type Builder = gst::element_factory::ElementBuilder<'static>;
+use gstrsdetectnet::{BoundingBox, LabeledDetection};
+
+/// The side of the pictures that the models of tests/models see, and of their cells, in pixels.
+pub const INPUT_SIDE: u32 = 64;
+pub const CELL: u32 = 8;
+
+pub fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        gst::init().unwrap();
+        gstrsdetectnet::plugin_register_static().unwrap();
+    });
+}
+
+pub fn tests_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(name)
+}
+
+/// The path of a generated model, as the `model` property takes it.
+pub fn model(name: &str) -> String {
+    tests_file("models").join(name).to_str().unwrap().to_owned()
+}
+
+/// An element with one of the generated models.
+pub fn colors_element(model_name: &str) -> Builder {
+    init();
+    let labels = match model_name.contains("ssd") {
+        true => tests_file("models/colors.labels.txt"),
+        false => tests_file("models/colors-yolov5.labels.txt"),
+    };
+    gst::ElementFactory::make("rsdetectnet")
+        .property("model", model(model_name))
+        .property("labels", labels.to_str().unwrap().to_owned())
+}
+
+pub fn harness(element: &gst::Element, caps: &gst_video::VideoInfo) -> Harness {
+    let mut harness = Harness::with_element(element, Some("sink"), Some("src"));
+    harness.set_src_caps(caps.to_caps().unwrap());
+    harness.play();
+    harness
+}
+
+/// RGB pixels of a picture in memory.
+#[derive(Clone)]
+pub struct Picture {
+    pub width: u32,
+    pub height: u32,
+    pub rgb: Vec<u8>,
+}
+
+pub const RED: [u8; 3] = [255, 0, 0];
+pub const GREEN: [u8; 3] = [0, 255, 0];
+pub const BLUE: [u8; 3] = [0, 0, 255];
+
+impl Picture {
+    /// Grey, in which the generated models find nothing.
+    pub fn grey(width: u32, height: u32) -> Self {
+        let rgb = vec![114; (width * height * 3) as usize];
+        Self { width, height, rgb }
+    }
+
+    /// Fills a rectangle of pixels.
+    pub fn with_block(mut self, x: u32, y: u32, width: u32, height: u32, color: [u8; 3]) -> Self {
+        for row in y..(y + height).min(self.height) {
+            for column in x..(x + width).min(self.width) {
+                let at = ((row * self.width + column) * 3) as usize;
+                self.rgb[at..at + 3].copy_from_slice(&color);
+            }
+        }
+        self
+    }
+
+    /// Fills one of the 8x8 cells that the generated models see when the frame is stretched.
+    pub fn with_cell(self, column: u32, row: u32, color: [u8; 3]) -> Self {
+        let (width, height) = (self.width / 8, self.height / 8);
+        self.with_block(column * width, row * height, width, height, color)
+    }
+
+    pub fn cell_box(&self, column: u32, row: u32) -> BoundingBox {
+        let (width, height) = (self.width as f32 / 8.0, self.height as f32 / 8.0);
+        BoundingBox {
+            x: column as f32 * width,
+            y: row as f32 * height,
+            width,
+            height,
+        }
+    }
+
+    /// A picture of tests/media.
+    pub fn read_png(name: &str) -> Self {
+        let file = std::fs::File::open(tests_file("media").join(name)).unwrap();
+        let mut reader = png::Decoder::new(std::io::BufReader::new(file))
+            .read_info()
+            .unwrap();
+        let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut rgb).unwrap();
+        assert_eq!(info.color_type, png::ColorType::Rgb, "{name}");
+        rgb.truncate(info.buffer_size());
+        Self {
+            width: info.width,
+            height: info.height,
+            rgb,
+        }
+    }
+
+    pub fn info(&self) -> gst_video::VideoInfo {
+        let builder =
+            gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, self.width, self.height);
+        builder.fps(gst::Fraction::new(30, 1)).build().unwrap()
+    }
+
+    /// As a buffer in RGB with GStreamer's own strides.
+    pub fn buffer(&self) -> gst::Buffer {
+        let info = self.info();
+        let mut data = vec![0; info.size()];
+        let row = self.width as usize * 3;
+        for (from, to) in self
+            .rgb
+            .chunks(row)
+            .zip(data.chunks_mut(info.stride()[0] as usize))
+        {
+            to[..row].copy_from_slice(from);
+        }
+        gst::Buffer::from_mut_slice(data)
+    }
+
+    /// As a sample in another format, converted by videoconvert.
+    pub fn converted(
+        &self,
+        format: gst_video::VideoFormat,
+        colorimetry: Option<&str>,
+    ) -> gst::Sample {
+        init();
+        let mut caps = gst_video::VideoCapsBuilder::new()
+            .format(format)
+            .width(self.width as i32)
+            .height(self.height as i32)
+            .framerate(gst::Fraction::new(30, 1));
+        if let Some(colorimetry) = colorimetry {
+            caps = caps.field("colorimetry", colorimetry);
+        }
+        let sample = gst::Sample::builder()
+            .buffer(&self.buffer())
+            .caps(&self.info().to_caps().unwrap())
+            .build();
+        let timeout = gst::ClockTime::from_seconds(20);
+        gst_video::convert_sample(&sample, &caps.build(), Some(timeout)).unwrap()
+    }
+}
+
+/// Pushes one frame through a fresh harness of the element and returns what was found.
+pub fn detect_one(element: &gst::Element, sample: &gst::Sample) -> Vec<LabeledDetection> {
+    let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+    let mut harness = harness(element, &info);
+    let buffer = harness
+        .push_and_pull(sample.buffer_owned().unwrap())
+        .unwrap();
+    gstrsdetectnet::detections(&buffer)
+}
+
+/// Asserts that each wanted (label, box) was found once with this IoU and confidence, and nothing else.
+pub fn assert_found(
+    found: &[LabeledDetection],
+    wanted: &[(&str, BoundingBox)],
+    iou: f32,
+    confidence: f32,
+) {
+    assert_eq!(found.len(), wanted.len(), "{found:?} instead of {wanted:?}");
+    for (label, bounding_box) in wanted {
+        assert!(
+            found.iter().any(|f| f.label == *label
+                && f.detection.bounding_box.iou(bounding_box) >= iou
+                && f.detection.confidence >= confidence),
+            "no {label} at {bounding_box:?} in {found:?}"
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! The plugin as a file: it loads, inspects and fails clearly anywhere, and leaks nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The library that cargo built beside the tests.
+fn library() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let library = tests
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("libgstrsdetectnet.so");
+    assert!(
+        library.is_file(),
+        "{} is missing: run cargo build first",
+        library.display()
+    );
+    library
+}
+
+/// A tool of GStreamer that sees the plugin alone beside the system's own.
+fn tool(name: &str, plugins: &Path) -> Command {
+    let mut command = Command::new(name);
+    command
+        .env("GST_PLUGIN_PATH", plugins)
+        .env("GST_REGISTRY", plugins.join("registry.bin"))
+        .env_remove("G_DEBUG");
+    command
+}
+
+/// A folder with nothing but the plugin.
+fn plugin_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(library(), folder.path().join("libgstrsdetectnet.so")).unwrap();
+    folder
+}
+
+fn text(output: &Output) -> String {
+    [&output.stdout, &output.stderr]
+        .map(|o| String::from_utf8_lossy(o).into_owned())
+        .join("\n")
+}
+
+#[test]
+fn nothing_of_an_engine_or_a_driver_is_linked() {
+    let output = Command::new("readelf")
+        .arg("-d")
+        .arg(library())
+        .output()
+        .unwrap();
+    let needed: Vec<_> = text(&output)
+        .lines()
+        .filter(|l| l.contains("(NEEDED)"))
+        .map(str::to_lowercase)
+        .collect();
+    assert!(
+        needed.iter().any(|l| l.contains("libgstreamer-1.0")),
+        "{needed:?}"
+    );
+    for library in [
+        "cuda",
+        "nvinfer",
+        "tensorrt",
+        "onnx",
+        "nvbuf",
+        "nvds",
+        "gstcuda",
+        "gstanalytics",
+    ] {
+        assert!(
+            !needed.iter().any(|l| l.contains(library)),
+            "{library} in {needed:?}"
+        );
+    }
+}
+
+#[test]
+fn gst_inspect_shows_what_a_user_looks_for() {
+    let folder = plugin_folder();
+    let output = tool("gst-inspect-1.0", folder.path())
+        .arg("rsdetectnet")
+        .output()
+        .unwrap();
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    for line in [
+        "Object detector",
+        "Filter/Analyzer/Video",
+        "MIT/X11",
+        "'sink'",
+        "'src'",
+        "ssd-mobilenet-v2",
+    ] {
+        assert!(text.contains(line), "no {line} in {text}");
+    }
+    for spec in gstrsdetectnet::element::properties() {
+        assert!(
+            text.contains(&format!("  {}", spec.name())),
+            "no {}",
+            spec.name()
+        );
+        assert!(
+            spec.blurb().is_some_and(|blurb| blurb.len() > 20),
+            "{} has no blurb",
+            spec.name()
+        );
+    }
+}
+
+#[test]
+fn without_onnx_runtime_the_error_says_how_to_get_it() {
+    let folder = plugin_folder();
+    let run = |variables: &[(&str, &str)]| {
+        let output = tool("gst-launch-1.0", folder.path())
+            .args("videotestsrc num-buffers=1 ! rsdetectnet ! fakesink".split(' '))
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        text(&output)
+    };
+    let named = run(&[("ORT_DYLIB_PATH", "/no/libonnxruntime.so")]);
+    assert!(
+        named.contains("ORT_DYLIB_PATH names /no/libonnxruntime.so, which is no file"),
+        "{named}"
+    );
+    let broken = folder.path().join("libonnxruntime.so.1.99.0");
+    std::fs::write(&broken, "not a library").unwrap();
+    let unusable = run(&[("ORT_DYLIB_PATH", broken.to_str().unwrap())]);
+    assert!(unusable.contains("could not be used"), "{unusable}");
+}
+
+#[test]
+fn three_starts_and_stops_leak_nothing() {
+    let folder = plugin_folder();
+    let output = tool("gst-launch-1.0", folder.path())
+        .env("GST_TRACERS", "leaks(check-refs=true)")
+        .env("GST_DEBUG", "GST_TRACER:7")
+        .env("GST_DEBUG_NO_COLOR", "1")
+        .arg("-q")
+        .args("videotestsrc num-buffers=3 ! rsdetectnet overlay=box,label ! fakesink".split(' '))
+        .args("videotestsrc num-buffers=3 ! rsdetectnet post-messages=true ! fakesink".split(' '))
+        .args(
+            "videotestsrc num-buffers=3 ! rsdetectnet threshold=0 ! videoconvert ! fakesink"
+                .split(' '),
+        )
+        .output()
+        .unwrap();
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    let alive: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("object-alive, type-name") && !line.contains("%s"))
+        .collect();
+    assert!(alive.is_empty(), "{alive:#?}");
+    assert!(text.contains("object-alive"), "the tracer did not run");
+}

@@ -1,0 +1,68 @@
+//! Preprocessing allocates for the first frame of a format and size, and never for the next ones.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use gstrsdetectnet::frame::Colorimetry;
+use gstrsdetectnet::preprocess::cpu::Preprocessor;
+use gstrsdetectnet::preprocess::{
+    Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, TensorLayout,
+};
+
+use super::pictures::{FORMATS, Picture};
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn later_frames_of_a_format_and_size_allocate_nothing() {
+    let preparation = Preparation {
+        resize: ResizeMode::Letterbox {
+            fill: 114,
+            anchor: Anchor::Center,
+        },
+        order: ChannelOrder::Rgb,
+        mean: [0.0; 3],
+        scale: [1.0 / 255.0; 3],
+    };
+    for layout in [TensorLayout::Nchw, TensorLayout::Nhwc] {
+        let input = InputGeometry {
+            width: 64,
+            height: 64,
+            layout,
+        };
+        let mut preprocessor = Preprocessor::new(input, preparation);
+        let mut tensor = vec![0f32; 3 * 64 * 64];
+        for format in FORMATS {
+            let mut picture = Picture::new(format, Colorimetry::default(), 100, 70, 0);
+            picture.randomise(1);
+            let before = ALLOCATIONS.get();
+            preprocessor.run(&picture.frame(), &mut tensor);
+            let after_first = ALLOCATIONS.get();
+            picture.randomise(2);
+            preprocessor.run(&picture.frame(), &mut tensor);
+            assert!(after_first > before);
+            assert_eq!(ALLOCATIONS.get(), after_first);
+        }
+    }
+}
