@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use gst_video::VideoFormat;
-use gstrsdetectnet::frame::PixelFormat;
+use gstrsdetectnet::frame::video_info;
 
 const CONFIDENT: f32 = 0.9;
 
@@ -33,7 +33,7 @@ fn the_same_block_is_found_in_every_format_and_colorimetry() {
         let picture = Picture::grey(320, 240)
             .with_cell(2, 5, RED)
             .with_cell(6, 1, BLUE);
-        let is_yuv = PixelFormat::from_video_format(format).unwrap().0.is_yuv();
+        let is_yuv = video_info::pixel_format(format).unwrap().0.is_yuv();
         let colorimetries: &[Option<&str>] = match is_yuv {
             true => &[
                 Some("bt601"),

@@ -1,10 +1,10 @@
 //! A GstBuffer in system memory as a frame, mapped where it lies.
 
 use gst_video::video_frame::IsVideoFrame;
-use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoFrameRef, VideoInfo};
+use gst_video::{VideoFormat, VideoFrameRef, VideoInfo};
 
 use super::system::{Plane, PlaneMut};
-use super::{ColorMatrix, Colorimetry, FrameError, PixelFormat, SystemFrame, SystemFrameMut};
+use super::{Colorimetry, FrameError, PixelFormat, SystemFrame, SystemFrameMut, video_info};
 
 /// The formats that are understood in system memory, most wanted first.
 pub const SYSTEM_FORMATS: [VideoFormat; 16] = [
@@ -26,62 +26,20 @@ pub const SYSTEM_FORMATS: [VideoFormat; 16] = [
     VideoFormat::Xrgb,
 ];
 
-impl PixelFormat {
-    /// The storage of a GStreamer format, and the planes of the buffer in the order of [`PixelFormat`].
-    pub fn from_video_format(format: VideoFormat) -> Option<(Self, [u32; 3])> {
-        let in_order = |format| Some((format, [0, 1, 2]));
-        match format {
-            VideoFormat::Nv12 => in_order(Self::Nv12),
-            VideoFormat::Nv21 => in_order(Self::Nv21),
-            VideoFormat::I420 => in_order(Self::I420),
-            VideoFormat::Yv12 => Some((Self::I420, [0, 2, 1])),
-            VideoFormat::P01010le => in_order(Self::P010),
-            VideoFormat::Yuy2 => in_order(Self::Yuy2),
-            VideoFormat::Uyvy => in_order(Self::Uyvy),
-            VideoFormat::Rgb => in_order(Self::Rgb),
-            VideoFormat::Bgr => in_order(Self::Bgr),
-            VideoFormat::Rgba => in_order(Self::Rgba),
-            VideoFormat::Bgra => in_order(Self::Bgra),
-            VideoFormat::Rgbx => in_order(Self::Rgbx),
-            VideoFormat::Bgrx => in_order(Self::Bgrx),
-            VideoFormat::Argb | VideoFormat::Xrgb => in_order(Self::Argb),
-            VideoFormat::Gray8 => in_order(Self::Gray8),
-            _ => None,
-        }
-    }
-}
-
-impl Colorimetry {
-    /// What caps say of the colours; GStreamer fills in a default by format and size.
-    pub fn from_video_info(info: &VideoInfo) -> Self {
-        let colorimetry = info.colorimetry();
-        Self {
-            matrix: match colorimetry.matrix() {
-                VideoColorMatrix::Bt709 => ColorMatrix::Bt709,
-                VideoColorMatrix::Bt2020 => ColorMatrix::Bt2020,
-                VideoColorMatrix::Smpte240m => ColorMatrix::Smpte240m,
-                VideoColorMatrix::Fcc => ColorMatrix::Fcc,
-                _ => ColorMatrix::Bt601,
-            },
-            full_range: colorimetry.range() == VideoColorRange::Range0_255,
-        }
-    }
-}
-
 /// What caps say of every frame, worked out once.
 #[derive(Clone, Debug)]
 pub struct FrameShape {
     pub info: VideoInfo,
     format: PixelFormat,
-    plane_order: [u32; 3],
+    plane_order: [usize; 3],
     colorimetry: Colorimetry,
 }
 
 impl FrameShape {
     /// None for formats that are not in [`SYSTEM_FORMATS`].
     pub fn new(info: VideoInfo) -> Option<Self> {
-        let (format, plane_order) = PixelFormat::from_video_format(info.format())?;
-        let colorimetry = Colorimetry::from_video_info(&info);
+        let (format, plane_order) = video_info::pixel_format(info.format())?;
+        let colorimetry = video_info::colorimetry(&info);
         Some(Self {
             info,
             format,
@@ -116,7 +74,6 @@ impl FrameShape {
             .enumerate()
             .take(self.format.planes())
         {
-            let index = index as usize;
             let (offset, stride) = match &meta {
                 Some(meta) => (meta.offset()[index], meta.stride()[index]),
                 None => (self.info.offset()[index], self.info.stride()[index]),
@@ -148,7 +105,7 @@ impl FrameShape {
         if plane >= self.format.planes() {
             return (std::ptr::NonNull::dangling().as_ptr(), 0, 0);
         }
-        let index = self.plane_order[plane] as usize;
+        let index = self.plane_order[plane];
         let (row, rows) = self.format.plane_size(
             plane,
             self.info.width() as usize,

@@ -1,8 +1,17 @@
 //! A video frame as planes of pixels, borrowed where they lie.
 
 pub mod buffer;
+pub mod context_offer;
+pub mod cuda;
+pub mod cuda_driver;
+pub mod device;
+mod dynamic_library;
+pub mod gstcuda;
+pub mod nvmm;
 pub mod system;
+pub mod video_info;
 
+pub use device::{DeviceFrame, DevicePlane, DeviceStorage};
 pub use system::{SystemFrame, SystemFrameMut};
 
 /// How pixels are stored. Formats that differ only in the order of planes share a variant:

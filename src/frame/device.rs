@@ -1,0 +1,183 @@
+//! Frames in GPU memory, as the pointers that kernels read.
+
+use super::{Colorimetry, PixelFormat};
+
+/// One plane of a frame in GPU memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DevicePlane {
+    /// A `CUdeviceptr`, or a `CUarray` where the frame's storage is [`DeviceStorage::BlockLinear`].
+    pub pointer: u64,
+    /// Bytes from one row to the next; 0 for a `CUarray`.
+    pub pitch: usize,
+}
+
+/// How the planes lie in GPU memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceStorage {
+    /// Rows one after the other, read through device pointers.
+    Pitch,
+    /// Tiles in the hardware's own order, read through `CUarray`s.
+    BlockLinear,
+}
+
+/// A frame in GPU memory. It is a plain value: the pointers are valid only while the buffer it was
+/// borrowed from stays mapped, and only in the CUDA context that the buffer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceFrame {
+    pub format: PixelFormat,
+    pub colorimetry: Colorimetry,
+    pub width: usize,
+    pub height: usize,
+    /// The CUDA ordinal of the device that holds the frame.
+    pub gpu_id: u32,
+    pub storage: DeviceStorage,
+    /// In the order that [`PixelFormat`] names them; unused planes are zero.
+    pub planes: [DevicePlane; 3],
+}
+
+/// Why memory on a GPU cannot be seen as a frame.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DeviceFrameError {
+    #[error("a frame of {width}x{height} pixels has no area")]
+    Empty { width: usize, height: usize },
+    #[error("plane {plane} of the {format:?} frame has no address in GPU memory")]
+    NullPlane { format: PixelFormat, plane: usize },
+    #[error(
+        "rows of plane {plane} of the {format:?} frame are {pitch} bytes apart, but hold {row} bytes"
+    )]
+    PitchTooSmall {
+        format: PixelFormat,
+        plane: usize,
+        pitch: usize,
+        row: usize,
+    },
+    #[error(
+        "plane {plane} of the {width}x{height} {format:?} frame ends {end} bytes into memory of {size} bytes"
+    )]
+    BeyondMemory {
+        format: PixelFormat,
+        width: usize,
+        height: usize,
+        plane: usize,
+        end: usize,
+        size: usize,
+    },
+}
+
+impl DeviceFrame {
+    /// Refuses a frame that a kernel could not read: no area, no address, rows that overlap.
+    pub fn checked(self) -> Result<Self, DeviceFrameError> {
+        if self.width == 0 || self.height == 0 {
+            return Err(DeviceFrameError::Empty {
+                width: self.width,
+                height: self.height,
+            });
+        }
+        for plane in 0..self.format.planes() {
+            let DevicePlane { pointer, pitch } = self.planes[plane];
+            if pointer == 0 {
+                return Err(DeviceFrameError::NullPlane {
+                    format: self.format,
+                    plane,
+                });
+            }
+            let (row, _) = self.format.plane_size(plane, self.width, self.height);
+            if self.storage == DeviceStorage::Pitch && pitch < row {
+                return Err(DeviceFrameError::PitchTooSmall {
+                    format: self.format,
+                    plane,
+                    pitch,
+                    row,
+                });
+            }
+        }
+        Ok(self)
+    }
+
+    /// Refuses a plane that starts `offset` bytes into memory of `size` bytes and does not end within it.
+    pub(super) fn check_extent(
+        &self,
+        plane: usize,
+        offset: usize,
+        size: usize,
+    ) -> Result<(), DeviceFrameError> {
+        let (row, rows) = self.format.plane_size(plane, self.width, self.height);
+        let end = self.planes[plane]
+            .pitch
+            .saturating_mul(rows.saturating_sub(1))
+            .saturating_add(offset)
+            .saturating_add(row);
+        if end > size {
+            return Err(DeviceFrameError::BeyondMemory {
+                format: self.format,
+                width: self.width,
+                height: self.height,
+                plane,
+                end,
+                size,
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nv12() -> DeviceFrame {
+        let plane = DevicePlane {
+            pointer: 0x1000,
+            pitch: 64,
+        };
+        DeviceFrame {
+            format: PixelFormat::Nv12,
+            colorimetry: Colorimetry::default(),
+            width: 64,
+            height: 32,
+            gpu_id: 0,
+            storage: DeviceStorage::Pitch,
+            planes: [plane, plane, DevicePlane::default()],
+        }
+    }
+
+    #[test]
+    fn a_frame_that_kernels_can_read_passes_and_every_flaw_has_its_sentence() {
+        assert_eq!(nv12().checked(), Ok(nv12()));
+
+        let mut flawed = nv12();
+        flawed.height = 0;
+        assert_eq!(
+            flawed.checked().unwrap_err().to_string(),
+            "a frame of 64x0 pixels has no area"
+        );
+        let mut flawed = nv12();
+        flawed.planes[1].pointer = 0;
+        assert_eq!(
+            flawed.checked().unwrap_err().to_string(),
+            "plane 1 of the Nv12 frame has no address in GPU memory"
+        );
+        let mut flawed = nv12();
+        flawed.planes[0].pitch = 63;
+        assert_eq!(
+            flawed.checked().unwrap_err().to_string(),
+            "rows of plane 0 of the Nv12 frame are 63 bytes apart, but hold 64 bytes"
+        );
+        flawed.storage = DeviceStorage::BlockLinear;
+        assert_eq!(flawed.checked(), Ok(flawed));
+    }
+
+    #[test]
+    fn a_plane_must_end_within_its_memory() {
+        let frame = nv12();
+        assert_eq!(frame.check_extent(1, 64 * 32, 64 * 48), Ok(()));
+        assert_eq!(
+            frame
+                .check_extent(1, 64 * 32, 64 * 48 - 1)
+                .unwrap_err()
+                .to_string(),
+            "plane 1 of the 64x32 Nv12 frame ends 3072 bytes into memory of 3071 bytes"
+        );
+        assert!(frame.check_extent(0, usize::MAX, 64 * 48).is_err());
+    }
+}
