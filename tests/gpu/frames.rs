@@ -55,7 +55,7 @@ fn encode(file: &Path) {
         "videotestsrc num-buffers={FRAMES} pattern=zone-plate kx2=20 ky2=20 kt=1 \
          ! video/x-raw,format=NV12,width={WIDTH},height={HEIGHT},framerate=30/1 \
          ! x264enc tune=zerolatency bitrate=8000 ! video/x-h264,profile=constrained-baseline \
-         ! h264parse ! filesink location={}",
+         ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au ! filesink location={}",
         file.display()
     )));
 }
