@@ -1,6 +1,7 @@
-//! Engines run a network: ONNX Runtime on the CPU. Each is found at run time, none is linked.
+//! Engines run a network: TensorRT on the GPU, ONNX Runtime on the CPU. Each is found at run time, none is linked.
 
 pub mod onnxruntime;
+pub mod tensorrt;
 
 use std::fmt;
 

@@ -1,0 +1,362 @@
+//! A loaded engine and the contexts that run it.
+
+use std::ffi::{CStr, CString, c_void};
+use std::ops::RangeInclusive;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::builder::dla_core;
+use super::error::TensorRtError;
+use super::library::Library;
+use super::log;
+use super::shim::{MAX_RANK, OK, Shim, ShimMessage, ShimTensor, handle};
+use super::tensor::{EngineTensor, TensorSpec};
+
+/// The weights on the GPU and what an engine takes and gives. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    loaded: Arc<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    shim: &'static Shim,
+    engine: NonNull<c_void>,
+    tensors: Vec<TensorSpec>,
+    /// Names as TensorRT takes them, in the order of `tensors`.
+    names: Vec<CString>,
+    batches: RangeInclusive<u32>,
+}
+
+// SAFETY: `nvinfer1::ICudaEngine` is documented as safe to use from several threads at once.
+unsafe impl Send for Loaded {}
+// SAFETY: as above; contexts, which are not, are made one for each `Context`.
+unsafe impl Sync for Loaded {}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        // SAFETY: every context holds an `Arc` of this, so none is left.
+        unsafe { (self.shim.unload)(self.engine.as_ptr()) };
+    }
+}
+
+impl Engine {
+    /// Loads an engine file (`.engine`, `.plan`) onto the current GPU. An engine is code: `plan` must come from
+    /// someone who may run code here.
+    ///
+    /// # Errors
+    /// [`TensorRtError::Load`] where the engine is for another GPU or release, or has tensors that do not lie as
+    /// plain arrays on the device.
+    pub fn deserialize(
+        library: &Library,
+        plan: &[u8],
+        dla_core: Option<u32>,
+    ) -> Result<Self, TensorRtError> {
+        Self::deserialize_with(library, plan, dla_core, None)
+    }
+
+    /// As [`Engine::deserialize`], with the kernels that [`Engine::runtime_cache`] gave in an earlier process.
+    pub fn deserialize_with(
+        library: &Library,
+        plan: &[u8],
+        core: Option<u32>,
+        runtime_cache: Option<&[u8]>,
+    ) -> Result<Self, TensorRtError> {
+        let (_, plan) = split_metadata(plan);
+        let shim = library.shim();
+        let (jit, jit_size) = runtime_cache.map_or((std::ptr::null(), 0), |bytes| {
+            (bytes.as_ptr().cast(), bytes.len())
+        });
+        let mut message = ShimMessage::empty();
+        log::take_first_error();
+        // SAFETY: the handle belongs to this shim, and the slices live for the call.
+        let engine = unsafe {
+            (shim.load)(
+                library.handle(),
+                plan.as_ptr().cast(),
+                plan.len(),
+                dla_core(core),
+                jit,
+                jit_size,
+                &mut message,
+            )
+        };
+        let mut loaded = Loaded {
+            shim,
+            engine: handle(engine, &message, TensorRtError::Load)?,
+            tensors: Vec::new(),
+            names: Vec::new(),
+            batches: 1..=1,
+        };
+        loaded.read_tensors()?;
+        Ok(Self {
+            loaded: Arc::new(loaded),
+        })
+    }
+
+    /// Inputs and outputs; [`Context::set_address`] and [`Context::shape`] count in this order.
+    pub fn tensors(&self) -> &[TensorSpec] {
+        &self.loaded.tensors
+    }
+
+    /// The batches it takes: one alone where the model's first axis is fixed.
+    pub fn batches(&self) -> RangeInclusive<u32> {
+        self.loaded.batches.clone()
+    }
+
+    pub fn max_batch(&self) -> u32 {
+        *self.loaded.batches.end()
+    }
+
+    /// Bytes on the GPU for each context, on top of the weights.
+    pub fn device_memory_size(&self) -> u64 {
+        // SAFETY: the engine is loaded.
+        unsafe { (self.loaded.shim.device_memory)(self.loaded.engine.as_ptr()) }
+    }
+
+    /// The kernels that TensorRT-RTX compiled since the engine was loaded, and those it was loaded with. None in
+    /// TensorRT proper, whose engine files hold all kernels.
+    pub fn runtime_cache(&self) -> Option<Vec<u8>> {
+        let Loaded { shim, engine, .. } = &*self.loaded;
+        // SAFETY: the engine is loaded.
+        shim.bytes(|blob| unsafe { (shim.runtime_cache)(engine.as_ptr(), blob) })
+            .ok()
+    }
+
+    /// A context of its own for another thread or stream; all share the weights.
+    ///
+    /// # Errors
+    /// [`TensorRtError::Load`], mostly because the GPU's memory is full.
+    pub fn new_context(&self) -> Result<Context, TensorRtError> {
+        let mut message = ShimMessage::empty();
+        log::take_first_error();
+        // SAFETY: the engine is loaded.
+        let context =
+            unsafe { (self.loaded.shim.create_context)(self.loaded.engine.as_ptr(), &mut message) };
+        Ok(Context {
+            context: handle(context, &message, TensorRtError::Load)?,
+            loaded: Arc::clone(&self.loaded),
+        })
+    }
+}
+
+impl Loaded {
+    fn read_tensors(&mut self) -> Result<(), TensorRtError> {
+        // SAFETY: the engine is loaded.
+        let count = unsafe { (self.shim.tensor_count)(self.engine.as_ptr()) };
+        let mut inputs = Vec::new();
+        for index in 0..count {
+            let mut tensor = ShimTensor::empty();
+            // SAFETY: the engine is loaded and has this tensor.
+            let status = unsafe { (self.shim.tensor)(self.engine.as_ptr(), index, &mut tensor) };
+            if status != OK || tensor.name.is_null() {
+                return Err(TensorRtError::Load(format!("tensor {index} has no name")));
+            }
+            // SAFETY: the shim gives a null-terminated name that lives as long as the engine.
+            let name = unsafe { CStr::from_ptr(tensor.name) }.to_owned();
+            let read = EngineTensor::new(name.to_string_lossy().into_owned(), &tensor)?;
+            if read.spec.is_input {
+                inputs.push((read.spec.name.clone(), read.batches));
+            }
+            self.tensors.push(read.spec);
+            self.names.push(name);
+        }
+        self.batches = common_batches(&inputs)?;
+        Ok(())
+    }
+}
+
+/// The batches that every input takes.
+fn common_batches(inputs: &[(String, (i64, i64))]) -> Result<RangeInclusive<u32>, TensorRtError> {
+    let smallest = inputs.iter().map(|(_, (least, _))| *least).max();
+    let largest = inputs.iter().map(|(_, (_, most))| *most).min();
+    let range = smallest.zip(largest).and_then(|(smallest, largest)| {
+        let range = u32::try_from(smallest).ok()?..=u32::try_from(largest).ok()?;
+        (*range.start() >= 1 && !range.is_empty()).then_some(range)
+    });
+    range.ok_or_else(|| {
+        let seen: Vec<String> = inputs
+            .iter()
+            .map(|(name, (least, most))| format!("{name} takes {least} to {most}"))
+            .collect();
+        TensorRtError::Load(format!(
+            "its inputs have no batch in common ({})",
+            seen.join(", ")
+        ))
+    })
+}
+
+/// What Ultralytics writes before the engine in its `.engine` files: a JSON text, after its length as four bytes,
+/// little endian. Returns it, where there is one, and the engine.
+pub fn split_metadata(file: &[u8]) -> (Option<&str>, &[u8]) {
+    let metadata = file.split_first_chunk::<4>().and_then(|(length, rest)| {
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (text, plan) = rest.split_at_checked(length)?;
+        let text = std::str::from_utf8(text).ok()?;
+        (text.starts_with('{') && text.ends_with('}')).then_some((text, plan))
+    });
+    metadata.map_or((None, file), |(text, plan)| (Some(text), plan))
+}
+
+/// One run of an engine at a time: shapes, addresses and scratch memory.
+#[derive(Debug)]
+pub struct Context {
+    context: NonNull<c_void>,
+    loaded: Arc<Loaded>,
+}
+
+// SAFETY: a context may be used by any thread, one at a time, which `&mut` makes sure of.
+unsafe impl Send for Context {}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: the context is this one's alone, and its engine is still loaded.
+        unsafe { (self.loaded.shim.destroy_context)(self.context.as_ptr()) };
+    }
+}
+
+impl Context {
+    /// Sets the batch of all inputs. Changing it makes the next [`Context::enqueue`] do work on the host that a CUDA
+    /// graph cannot capture: run once, then capture.
+    ///
+    /// # Errors
+    /// [`TensorRtError::Run`] where the engine does not take this batch.
+    pub fn set_batch(&mut self, batch: u32) -> Result<(), TensorRtError> {
+        let Loaded {
+            shim,
+            tensors,
+            names,
+            batches,
+            ..
+        } = &*self.loaded;
+        if !batches.contains(&batch) {
+            return Err(TensorRtError::Run(format!(
+                "it takes batches of {} to {}, not {batch}",
+                batches.start(),
+                batches.end()
+            )));
+        }
+        log::take_first_error();
+        for (tensor, name) in tensors
+            .iter()
+            .zip(names)
+            .filter(|(tensor, _)| tensor.is_input)
+        {
+            let mut shape = [0; MAX_RANK];
+            let rank = tensor.shape.len();
+            shape[..rank].copy_from_slice(&tensor.shape);
+            shape[0] = i64::from(batch);
+            // SAFETY: the context is alive; the shape has `rank` sizes.
+            let status = unsafe {
+                (shim.set_shape)(
+                    self.context.as_ptr(),
+                    name.as_ptr(),
+                    shape.as_ptr(),
+                    rank as i32,
+                )
+            };
+            check_run(status, || {
+                format!("input {} refuses the batch {batch}", tensor.name)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The shape of a tensor at the batch set last; -1 where it depends on the values in the input.
+    pub fn shape(&self, index: usize) -> Vec<i64> {
+        let mut sizes = [0; MAX_RANK];
+        // SAFETY: the context is alive; the array has room for every rank.
+        let rank = unsafe {
+            (self.loaded.shim.shape)(
+                self.context.as_ptr(),
+                self.loaded.names[index].as_ptr(),
+                sizes.as_mut_ptr(),
+            )
+        };
+        sizes[..usize::try_from(rank).unwrap_or(0)].to_vec()
+    }
+
+    /// Where a tensor lies from the next [`Context::enqueue`] on.
+    ///
+    /// # Safety
+    /// `address` is device memory of the current GPU, aligned to 256 bytes, that holds the tensor at the largest batch
+    /// it runs with, for as long as work enqueued with it runs.
+    ///
+    /// # Errors
+    /// [`TensorRtError::Run`] with TensorRT's reason.
+    pub unsafe fn set_address(&mut self, index: usize, address: u64) -> Result<(), TensorRtError> {
+        log::take_first_error();
+        // SAFETY: the context is alive; the address is the caller's promise.
+        let status = unsafe {
+            (self.loaded.shim.set_address)(
+                self.context.as_ptr(),
+                self.loaded.names[index].as_ptr(),
+                address as *mut c_void,
+            )
+        };
+        check_run(status, || {
+            format!(
+                "tensor {} refuses its address",
+                self.loaded.tensors[index].name
+            )
+        })
+    }
+
+    /// Puts one run on a stream and returns at once. The stream may be capturing a CUDA graph, once this batch has run
+    /// without.
+    ///
+    /// # Safety
+    /// `stream` is a `CUstream` of the current GPU, and the memory of every tensor lives until its work is done.
+    ///
+    /// # Errors
+    /// [`TensorRtError::Run`] with TensorRT's reason.
+    pub unsafe fn enqueue(&mut self, stream: *mut c_void) -> Result<(), TensorRtError> {
+        // SAFETY: the context is alive; the stream is the caller's promise.
+        let status = unsafe { (self.loaded.shim.enqueue)(self.context.as_ptr(), stream) };
+        check_run(status, || "its work was not accepted".to_owned())
+    }
+}
+
+fn check_run(status: i32, what: impl FnOnce() -> String) -> Result<(), TensorRtError> {
+    if status == OK {
+        return Ok(());
+    }
+    let logged = log::take_first_error().map_or_else(String::new, |error| format!(": {error}"));
+    Err(TensorRtError::Run(what() + &logged))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ultralytics_file(metadata: &str, plan: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(metadata.len()).unwrap();
+        [&length.to_le_bytes(), metadata.as_bytes(), plan].concat()
+    }
+
+    #[test]
+    fn the_metadata_before_an_ultralytics_engine_is_taken_off() {
+        let file = ultralytics_file(r#"{"task": "detect"}"#, b"ftrt engine");
+        let (metadata, plan) = split_metadata(&file);
+        assert_eq!(metadata, Some(r#"{"task": "detect"}"#));
+        assert_eq!(plan, b"ftrt engine");
+    }
+
+    #[test]
+    fn an_engine_without_metadata_stays_whole() {
+        for file in [&b"ftrt engine"[..], b"", b"abc", b"\x02\0\0\0[]engine"] {
+            assert_eq!(split_metadata(file), (None, file));
+        }
+    }
+
+    #[test]
+    fn the_batches_of_an_engine_are_those_all_inputs_take() {
+        let input = |name: &str, least, most| (name.to_owned(), (least, most));
+        let dynamic = [input("images", 1, 8), input("sizes", 2, 16)];
+        assert_eq!(common_batches(&dynamic).unwrap(), 2..=8);
+        assert_eq!(common_batches(&[input("images", 1, 1)]).unwrap(), 1..=1);
+        let disjoint = [input("images", 1, 2), input("sizes", 4, 4)];
+        let sentence = common_batches(&disjoint).unwrap_err().to_string();
+        assert!(sentence.contains("sizes takes 4 to 4"), "{sentence}");
+    }
+}

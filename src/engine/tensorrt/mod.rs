@@ -1,0 +1,32 @@
+//! TensorRT and TensorRT-RTX: building an engine from an ONNX model, keeping it, running it.
+//!
+//! - [`library`] opens the library at run time and picks the shim made for its version;
+//! - [`builder`] turns an ONNX model into an engine file;
+//! - [`engine`] loads an engine file and runs it on a CUDA stream;
+//! - [`cache`] keeps engine files, so that a model is built once for each GPU;
+//! - `shim.cpp` is the only C++: TensorRT's interface, which is C++ alone, behind the C interface of `shim.h`.
+//!
+//! The shim is compiled once for each set of TensorRT headers that build.rs finds (`headers.rs` says where), so one
+//! binary can serve several releases. It links to neither TensorRT nor CUDA.
+//!
+//! TensorRT works on the CUDA context that is current on the calling thread, and makes the primary context of the
+//! first GPU current where there is none. Whoever calls [`build`], [`Engine`] or [`Context`] makes the
+//! primary context of the wanted GPU current first.
+
+mod builder;
+mod cache;
+mod engine;
+mod error;
+mod library;
+mod log;
+mod shim;
+mod tensor;
+mod version;
+
+pub use builder::{BuildOptions, DeviceIdentity, OnnxModel, Precision, Progress, build};
+pub use cache::{CacheError, EngineCache, EngineKey, Entry, KeptEngine};
+pub use engine::{Context, Engine, split_metadata};
+pub use error::TensorRtError;
+pub use library::{Library, built_for, library};
+pub use tensor::{DataType, TensorSpec};
+pub use version::Version;

@@ -1,0 +1,233 @@
+// TensorRT behind the C interface of shim.h. Compiled once per set of headers: TensorRT 8.5 and later,
+// TensorRT-RTX 1.3 and later.
+//
+// build.rs defines RSDETECTNET_SHIM (the name of the exported table) and renames TensorRT's namespaces:
+// the headers' inline functions call virtual functions by position, and the linker would otherwise merge
+// those of different versions, which have different positions.
+
+#include "build.hpp"
+#include "common.hpp"
+
+#include <new>
+
+namespace {
+
+void release(ShimBlob *blob) noexcept
+{
+    delete static_cast<IHostMemory *>(blob->owner);
+    *blob = ShimBlob{};
+}
+
+// Members are destroyed from the last to the first: each needs those before it.
+struct Engine
+{
+    Owned<IRuntime> runtime;
+    Owned<ICudaEngine> engine;
+#if IS_RTX
+    Owned<IRuntimeCache> cache;
+    Owned<IRuntimeConfig> config;
+#endif
+};
+
+#if IS_RTX
+// TensorRT-RTX compiles kernels when they are first needed; what is compiled goes into the cache. Kernels for
+// a new batch size are compiled at once, so that the CUDA graph captured after the first run holds the fast ones.
+bool prepare_runtime_cache(Engine &engine, void const *jit, size_t jit_size) noexcept
+{
+    engine.config.reset(engine.engine->createRuntimeConfig());
+    if (!engine.config)
+        return false;
+    engine.cache.reset(engine.config->createRuntimeCache());
+    if (!engine.cache)
+        return false;
+    if (jit != nullptr && !engine.cache->deserialize(jit, jit_size))
+        engine.cache->reset();
+    engine.config->setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy::kEAGER);
+    return engine.config->setRuntimeCache(*engine.cache);
+}
+#endif
+
+void *load(void *handle, void const *plan, size_t size, int32_t dla_core, [[maybe_unused]] void const *jit,
+    [[maybe_unused]] size_t jit_size, ShimMessage *message) noexcept
+{
+    return guarded<void *>(message, nullptr, [&]() -> void * {
+        Library &library = *static_cast<Library *>(handle);
+        Owned<Engine> engine(new (std::nothrow) Engine);
+        if (!engine)
+            return nullptr;
+        engine->runtime.reset(library.create<IRuntime>(library.entry_points.create_runtime));
+        if (!engine->runtime)
+            return nullptr;
+        if (dla_core >= 0)
+            engine->runtime->setDLACore(dla_core);
+        engine->engine.reset(engine->runtime->deserializeCudaEngine(plan, size));
+        if (!engine->engine)
+            return nullptr;
+#if !IS_RTX && NV_TENSORRT_MAJOR == 8
+        if (engine->engine->hasImplicitBatchDimension())
+        {
+            describe(message, "the engine was built with an implicit batch, which TensorRT has given up; build it anew");
+            return nullptr;
+        }
+#endif
+#if IS_RTX
+        if (!prepare_runtime_cache(*engine, jit, jit_size))
+            return nullptr;
+#endif
+        return engine.release();
+    });
+}
+
+void unload(void *handle) noexcept
+{
+    delete static_cast<Engine *>(handle);
+}
+
+int32_t tensor_count(void *handle) noexcept
+{
+    return static_cast<Engine *>(handle)->engine->getNbIOTensors();
+}
+
+int32_t tensor(void *handle, int32_t index, ShimTensor *tensor) noexcept
+{
+    ICudaEngine const &engine = *static_cast<Engine *>(handle)->engine;
+    char const *const name = engine.getIOTensorName(index);
+    if (name == nullptr)
+        return SHIM_FAILED;
+    *tensor = ShimTensor{};
+    tensor->name = name;
+    tensor->is_input = engine.getTensorIOMode(name) == TensorIOMode::kINPUT;
+    tensor->data_type = static_cast<int32_t>(engine.getTensorDataType(name));
+    tensor->is_plain = engine.getTensorFormat(name) == TensorFormat::kLINEAR
+        && engine.getTensorLocation(name) == TensorLocation::kDEVICE
+        && !(tensor->is_input && engine.isShapeInferenceIO(name));
+    Dims const shape = engine.getTensorShape(name);
+    tensor->rank = shape.nbDims;
+    copy_dimensions(shape, tensor->dimensions);
+    if (!tensor->is_input)
+        return SHIM_OK;
+    Dims const minimum = engine.getProfileShape(name, 0, OptProfileSelector::kMIN);
+    bool const has_profile = minimum.nbDims == shape.nbDims;
+    copy_dimensions(has_profile ? minimum : shape, tensor->minimum);
+    copy_dimensions(has_profile ? engine.getProfileShape(name, 0, OptProfileSelector::kOPT) : shape, tensor->optimum);
+    copy_dimensions(has_profile ? engine.getProfileShape(name, 0, OptProfileSelector::kMAX) : shape, tensor->maximum);
+    return SHIM_OK;
+}
+
+uint64_t device_memory(void *handle) noexcept
+{
+    ICudaEngine const &engine = *static_cast<Engine *>(handle)->engine;
+#if IS_STRONGLY_TYPED
+    return static_cast<uint64_t>(engine.getDeviceMemorySizeV2());
+#else
+    return engine.getDeviceMemorySize();
+#endif
+}
+
+int32_t runtime_cache([[maybe_unused]] void *handle, [[maybe_unused]] ShimBlob *blob) noexcept
+{
+#if IS_RTX
+    IHostMemory *const memory = static_cast<Engine *>(handle)->cache->serialize();
+    if (memory == nullptr)
+        return SHIM_FAILED;
+    *blob = ShimBlob{memory, memory->data(), memory->size()};
+    return SHIM_OK;
+#else
+    return SHIM_FAILED;
+#endif
+}
+
+void *create_context(void *handle, ShimMessage *message) noexcept
+{
+    return guarded<void *>(message, nullptr, [&]() -> void * {
+        Engine &engine = *static_cast<Engine *>(handle);
+#if IS_RTX
+        Owned<IExecutionContext> context(engine.engine->createExecutionContext(engine.config.get()));
+#else
+        Owned<IExecutionContext> context(engine.engine->createExecutionContext());
+#endif
+        if (!context)
+            return nullptr;
+        // Only the first context of an engine of TensorRT 8 has a profile from the start.
+        if (context->getOptimizationProfile() != 0 && !context->setOptimizationProfileAsync(0, nullptr))
+            return nullptr;
+        return context.release();
+    });
+}
+
+void destroy_context(void *context) noexcept
+{
+    delete static_cast<IExecutionContext *>(context);
+}
+
+int32_t set_shape(void *context, char const *name, int64_t const *dimensions, int32_t rank) noexcept
+{
+    bool const done = static_cast<IExecutionContext *>(context)->setInputShape(name, to_dimensions(dimensions, rank));
+    return done ? SHIM_OK : SHIM_FAILED;
+}
+
+int32_t shape(void *context, char const *name, int64_t *dimensions) noexcept
+{
+    Dims const shape = static_cast<IExecutionContext *>(context)->getTensorShape(name);
+    copy_dimensions(shape, dimensions);
+    return shape.nbDims;
+}
+
+int32_t set_address(void *context, char const *name, void *address) noexcept
+{
+    return static_cast<IExecutionContext *>(context)->setTensorAddress(name, address) ? SHIM_OK : SHIM_FAILED;
+}
+
+int32_t enqueue(void *context, void *stream) noexcept
+{
+    bool const done = static_cast<IExecutionContext *>(context)->enqueueV3(static_cast<cudaStream_t>(stream));
+    return done ? SHIM_OK : SHIM_FAILED;
+}
+
+void *open(ShimEntryPoints const *entry_points, ShimLog log) noexcept
+{
+    Library *const library = new (std::nothrow) Library(*entry_points, log);
+    if (library != nullptr)
+        library->register_plugins();
+    return library;
+}
+
+// Every call made here is in the first release of each generation of headers, but for TensorRT 8.6's
+// setPreviewFeature flag, and generations end where virtual tables changed: NvInferImpl.h.
+constexpr int32_t oldest_minor() noexcept
+{
+#if IS_RTX
+    return IS_CLEANED_UP ? 5 : 3;
+#elif NV_TENSORRT_MAJOR == 8
+    return NV_TENSORRT_MINOR >= 6 ? 6 : 5;
+#else
+    return 0;
+#endif
+}
+
+} // namespace
+
+extern "C" Shim const RSDETECTNET_SHIM = {
+    IS_RTX,
+    NV_TENSORRT_MAJOR,
+    NV_TENSORRT_MINOR,
+    NV_TENSORRT_PATCH,
+    oldest_minor(),
+    IS_STRONGLY_TYPED,
+    HAS_PROGRESS_MONITOR,
+    open,
+    build,
+    release,
+    load,
+    unload,
+    tensor_count,
+    tensor,
+    device_memory,
+    runtime_cache,
+    create_context,
+    destroy_context,
+    set_shape,
+    shape,
+    set_address,
+    enqueue,
+};
