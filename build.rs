@@ -15,6 +15,14 @@ use headers::HeaderSet;
 mod headers;
 
 const SHIM: &str = "src/engine/tensorrt";
+const SOURCES: [&str; 6] = [
+    "headers.rs",
+    "shim.h",
+    "shim.cpp",
+    "build.hpp",
+    "common.hpp",
+    "cuda_runtime_api.h",
+];
 
 fn main() {
     gst_plugin_version_helper::info();
@@ -23,12 +31,7 @@ fn main() {
     let architecture = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let sets = headers::find(&architecture, |name| env::var(name).ok());
     let compiled: Vec<&HeaderSet> = sets.iter().filter(|set| compile(set)).collect();
-    if compiled.is_empty() {
-        println!(
-            "cargo:warning=no TensorRT headers were found, so this build has no TensorRT backend; set TENSORRT_ROOT \
-             or run: cargo fetch --manifest-path tests/tensorrt-headers/Cargo.toml"
-        );
-    }
+    warn_of_what_is_missing(&sets, compiled.len());
     let folder = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     fs::write(
         Path::new(&folder).join("tensorrt_shims.rs"),
@@ -40,11 +43,34 @@ fn main() {
 
 /// The lock file that `cargo fetch` leaves in `tests/tensorrt-headers` is how cargo learns of new headers.
 fn say_when_to_run_again() {
-    for path in ["build.rs", "Cargo.toml", SHIM, "tests/tensorrt-headers"] {
-        println!("cargo:rerun-if-changed={path}");
+    for path in ["build.rs", "Cargo.toml", "tests/tensorrt-headers"] {
+        if Path::new(path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+    for file in SOURCES {
+        println!("cargo:rerun-if-changed={SHIM}/{file}");
     }
     for variable in ["TENSORRT_ROOT", "CARGO_HOME"] {
         println!("cargo:rerun-if-env-changed={variable}");
+    }
+}
+
+fn warn_of_what_is_missing(sets: &[HeaderSet], compiled: usize) {
+    let roots = env::var_os("TENSORRT_ROOT").unwrap_or_default();
+    for root in env::split_paths(&roots).filter(|root| !root.as_os_str().is_empty()) {
+        if !sets.iter().any(|set| set.folder.starts_with(&root)) {
+            println!(
+                "cargo:warning=TENSORRT_ROOT: {} adds no headers of TensorRT 8.5 or later or TensorRT-RTX 1.3 or later",
+                root.display()
+            );
+        }
+    }
+    if compiled == 0 {
+        println!(
+            "cargo:warning=no TensorRT headers were found, so this build has no TensorRT backend; set TENSORRT_ROOT \
+             or run: cargo fetch --manifest-path tests/tensorrt-headers/Cargo.toml"
+        );
     }
 }
 

@@ -4,11 +4,12 @@
 //! that others own or may write to is refused, and of a file everything is checked before TensorRT sees it.
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fs::{self, DirBuilder, DirEntry, File, Metadata};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -23,6 +24,11 @@ use super::version::Version;
 /// The first bytes of every file; the last is the version of the layout and of the way engines are built. After
 /// them follow the key, the SHA-256 of the content, and the content.
 const MAGIC: &[u8; 8] = b"RSDTRT\0\x01";
+
+/// Files that are still being written; a process that is killed leaves its own behind.
+const UNFINISHED: &str = ".rsdetectnet-unfinished-";
+const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
+
 const DIGEST_SIZE: usize = 32;
 const HEADER_SIZE: usize = MAGIC.len() + 2 * DIGEST_SIZE;
 
@@ -235,6 +241,7 @@ impl EngineCache {
             .map_err(failed)?;
         let metadata = fs::metadata(folder).map_err(failed)?;
         check_owner(folder, &metadata)?;
+        remove_leftovers(folder);
         Ok(Self {
             folder: folder.to_owned(),
         })
@@ -272,7 +279,7 @@ impl EngineCache {
         let path = self.folder.join(key.file_name(entry));
         let write = || {
             let mut file = tempfile::Builder::new()
-                .prefix(".unfinished-")
+                .prefix(UNFINISHED)
                 .tempfile_in(&self.folder)?;
             file.write_all(MAGIC)?;
             file.write_all(&key.digest)?;
@@ -340,6 +347,21 @@ impl EngineCache {
             gst::warning!(log::category(), "building anew: {error}");
             None
         })
+    }
+}
+
+/// Removes what killed processes left. Whatever cannot be removed only takes space.
+fn remove_leftovers(folder: &Path) {
+    let is_leftover = |entry: &DirEntry| {
+        let age = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = age.ok().and_then(|time| time.elapsed().ok());
+        entry.file_name().to_string_lossy().starts_with(UNFINISHED)
+            && age.is_some_and(|age| age > LEFTOVER_AGE)
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if is_leftover(&entry) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -180,9 +180,12 @@ impl Shim {
         if status != OK {
             return Err(status);
         }
-        // SAFETY: after SHIM_OK the blob holds `size` bytes at `data` until it is released.
-        let bytes =
-            unsafe { std::slice::from_raw_parts(blob.data.cast::<u8>(), blob.size) }.to_vec();
+        let bytes = if blob.size == 0 {
+            Vec::new()
+        } else {
+            // SAFETY: after SHIM_OK the blob holds `size` bytes at `data` until it is released.
+            unsafe { std::slice::from_raw_parts(blob.data.cast::<u8>(), blob.size) }.to_vec()
+        };
         // SAFETY: the blob comes from this shim and is released once.
         unsafe { (self.release)(&mut blob) };
         Ok(bytes)
