@@ -227,12 +227,12 @@ fn fetched_headers_are_found_in_cargos_own_folder() {
     let package = home
         .path()
         .join("registry/src/index-1/trtx-sys-0.9.1+rtx1.7/TensorRT-Headers");
-    write_headers(&package.join("TRT-Enterprise-11.4"), &numbers(11, 4, 0));
+    write_headers(&package.join("TRT-Enterprise-99.1"), &numbers(99, 1, 0));
     fs::write(package.join("cuda_runtime_api.h"), "").unwrap();
     let cargo_home = home.path().to_str().unwrap().to_owned();
     let found = headers::find("x86_64", |name| {
         (name == "CARGO_HOME").then(|| cargo_home.clone())
     });
     let fetched = found.iter().find(|set| set.folder.starts_with(home.path()));
-    assert_eq!(fetched.unwrap().suffix(), "11_4");
+    assert_eq!(fetched.unwrap().suffix(), "99_1");
 }

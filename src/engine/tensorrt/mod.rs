@@ -1,9 +1,9 @@
 //! TensorRT and TensorRT-RTX: building an engine from an ONNX model, keeping it, running it.
 //!
-//! - [`library`] opens the library at run time and picks the shim made for its version;
-//! - [`builder`] turns an ONNX model into an engine file;
-//! - [`engine`] loads an engine file and runs it on a CUDA stream;
-//! - [`cache`] keeps engine files, so that a model is built once for each GPU;
+//! - [`library()`] opens the library at run time and picks the shim made for its version;
+//! - [`build`] turns an ONNX model into an engine file;
+//! - [`Engine`] is a loaded engine file, [`Context`] runs it on a CUDA stream;
+//! - [`EngineCache`] keeps engine files, so that a model is built once for each GPU;
 //! - `shim.cpp` is the only C++: TensorRT's interface, which is C++ alone, behind the C interface of `shim.h`.
 //!
 //! The shim is compiled once for each set of TensorRT headers that build.rs finds (`headers.rs` says where), so one
