@@ -150,8 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn no_two_of_the_first_24_classes_look_alike() {
-        let colors: Vec<Color> = (0..24).map(Color::of_class).collect();
+    fn no_two_of_the_first_20_classes_look_alike() {
+        let colors: Vec<Color> = (0..20).map(Color::of_class).collect();
         for (i, a) in colors.iter().enumerate() {
             for (j, b) in colors.iter().enumerate().skip(i + 1) {
                 let apart = [(a.red, b.red), (a.green, b.green), (a.blue, b.blue)]

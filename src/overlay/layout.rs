@@ -88,7 +88,7 @@ impl Style {
         let frame_height = i32::try_from(height).unwrap_or(i32::MAX);
         // The shorter side, so that video held upright is drawn like the same video lying.
         let side = frame_width.min(frame_height);
-        let thickness = (side.saturating_add(140) / 280).max(1);
+        let thickness = (side.saturating_add(220) / 280).max(1);
         // Small frames need larger text for their size, as a glyph needs some pixels whatever the frame.
         let text_height = (8 + side / 70).max(side / 50);
         let (font, scale) = Font::of_height(text_height.unsigned_abs());
@@ -100,7 +100,7 @@ impl Style {
             font,
             scale,
             margin_x: (font.width * scale / 2) as i32,
-            margin_y: (font.height * scale / 10) as i32,
+            margin_y: (font.height / 10).max(1) as i32 * scale as i32,
         }
     }
 
@@ -392,11 +392,8 @@ mod tests {
     fn a_label_too_long_for_the_frame_is_cut_before_its_numbers() {
         let object = detection(10.0, 50.0, 100.0, 100.0);
         let label = "Person".repeat(1000);
-        // A frame of 160 pixels has room for 31 characters 5 pixels wide.
-        assert_eq!(
-            text(ALL, object, &[&label], 160),
-            format!("{} 0.87 #12", &label[..22])
-        );
+        // A frame of 120 pixels has room for 23 characters 5 pixels wide.
+        assert_eq!(text(ALL, object, &[&label], 120), "PersonPersonPe 0.87 #12");
         // And one of 16 for two; its numbers alone are too long.
         assert_eq!(
             text(ALL, detection(1.0, 1.0, 9.0, 9.0), &[&label], 16),
@@ -407,19 +404,19 @@ mod tests {
     #[test]
     fn a_plate_lies_above_the_box_or_inside_and_never_leaves_the_frame() {
         assert_eq!(
-            plate(detection(20.0, 50.0, 60.0, 60.0), 160),
+            plate(detection(20.0, 50.0, 60.0, 60.0), 120),
             [20, 40, 54, 50]
         );
         assert_eq!(
-            plate(detection(20.0, 4.0, 60.0, 60.0), 160),
+            plate(detection(20.0, 4.0, 60.0, 60.0), 120),
             [20, 4, 54, 14]
         );
         assert_eq!(
-            plate(detection(150.0, 50.0, 9.0, 60.0), 160),
-            [126, 40, 160, 50]
+            plate(detection(110.0, 50.0, 9.0, 60.0), 120),
+            [86, 40, 120, 50]
         );
         assert_eq!(
-            plate(detection(-9.0, -9.0, 500.0, 500.0), 160),
+            plate(detection(-9.0, -9.0, 500.0, 500.0), 120),
             [0, 0, 34, 10]
         );
     }
@@ -453,7 +450,7 @@ mod tests {
         assert_eq!(sizes(480), (2, 13));
         assert_eq!(sizes(1080), (4, 18));
         assert_eq!(sizes(2160), (8, 36));
-        assert_eq!(sizes(4320), (15, 72));
+        assert_eq!(sizes(4320), (16, 72));
     }
 
     #[test]

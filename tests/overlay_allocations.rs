@@ -1,0 +1,83 @@
+//! Drawing into one frame after the other allocates nothing.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use gstrsdetectnet::detection::{BoundingBox, Detection};
+use gstrsdetectnet::frame::system::PlaneMut;
+use gstrsdetectnet::frame::{Colorimetry, PixelFormat, SystemFrameMut};
+use gstrsdetectnet::overlay::{Overlay, Parts};
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged; counting does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the contract of this very function.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn from_the_second_frame_on_nothing_is_allocated() {
+    let (width, height) = (640, 480);
+    let (mut luma, mut chroma) = (vec![0; width * height], vec![0; width * height / 2]);
+    let planes = [
+        PlaneMut {
+            data: &mut luma,
+            stride: width,
+        },
+        PlaneMut {
+            data: &mut chroma,
+            stride: width,
+        },
+        PlaneMut::default(),
+    ];
+    let mut frame = SystemFrameMut::new(
+        PixelFormat::Nv12,
+        Colorimetry::default(),
+        width,
+        height,
+        planes,
+    )
+    .unwrap();
+    let labels = ["Person".to_string(), "Dog".to_string()];
+    let detections = |moved: f32| {
+        [0, 1, 2].map(|class_id| Detection {
+            class_id,
+            confidence: 0.5 + moved / 100.0,
+            bounding_box: BoundingBox {
+                x: 20.0 + moved,
+                y: 100.0 * class_id as f32,
+                width: 300.0,
+                height: 90.0 + moved,
+            },
+            object_id: Some(12),
+        })
+    };
+    let mut overlay = Overlay::new(Parts {
+        outline: true,
+        label: true,
+        confidence: true,
+        track: true,
+    });
+    overlay.draw(&mut frame, &detections(0.0), &labels);
+    let before = ALLOCATIONS.get();
+    for moved in 1..20u8 {
+        overlay.draw(&mut frame, &detections(moved.into()), &labels);
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
