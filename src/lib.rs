@@ -8,6 +8,7 @@
 //!
 //! An application registers the element with [`plugin_register_static`] and reads a buffer with [`detections`].
 
+pub mod cuda;
 pub mod decode;
 pub mod detection;
 pub mod detector;

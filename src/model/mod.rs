@@ -1,6 +1,7 @@
 //! What a model is before any engine runs it: where it comes from and what its classes are called.
 
 pub mod labels;
+pub mod onnx;
 
 use std::path::{Path, PathBuf};
 
