@@ -1,6 +1,7 @@
 //! From output tensors to detections in pixels of the frame: one file for each family of networks.
 
 pub mod classes;
+pub mod cuda;
 pub mod nms;
 mod ssd;
 mod yolo;

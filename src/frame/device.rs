@@ -5,9 +5,9 @@ use super::{Colorimetry, PixelFormat};
 /// One plane of a frame in GPU memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DevicePlane {
-    /// A `CUdeviceptr`, or a `CUarray` where the frame's storage is [`DeviceStorage::BlockLinear`].
+    /// A `CUdeviceptr`, or the `CUarray` or `CUtexObject` that the frame's [`DeviceStorage`] says.
     pub pointer: u64,
-    /// Bytes from one row to the next; 0 for a `CUarray`.
+    /// Bytes from one row to the next; 0 unless the storage is [`DeviceStorage::Pitch`].
     pub pitch: usize,
 }
 
@@ -16,8 +16,13 @@ pub struct DevicePlane {
 pub enum DeviceStorage {
     /// Rows one after the other, read through device pointers.
     Pitch,
-    /// Tiles in the hardware's own order, read through `CUarray`s.
+    /// Tiles in the hardware's own order, which only a texture over the `CUarray` reads.
     BlockLinear,
+    /// `CUtexObject`s over arrays that return whole numbers at whole coordinates, as
+    /// [`PointTexture`](crate::cuda::texture::PointTexture) does. A texel holds the samples that lie at one
+    /// place: Y; U and V; R, G, B and A in the format's order. Frames of packed 4:2:2 are textures of the
+    /// frame's width, rounded up to even, with luma and one chroma sample in each texel.
+    Texture,
 }
 
 /// A frame in GPU memory. It is a plain value: the pointers are valid only while the buffer it was

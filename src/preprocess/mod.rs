@@ -20,6 +20,7 @@
 
 pub mod color;
 pub mod cpu;
+pub mod cuda;
 
 use crate::detection::BoundingBox;
 

@@ -421,7 +421,7 @@ unsafe fn image_view(bridge: &Bridge, resource: *mut c_void) -> Result<View, Sur
         planes,
         pitch: match storage {
             DeviceStorage::Pitch => frame.pitch as usize,
-            DeviceStorage::BlockLinear => 0,
+            DeviceStorage::BlockLinear | DeviceStorage::Texture => 0,
         },
     })
 }

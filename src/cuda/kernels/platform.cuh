@@ -1,0 +1,84 @@
+// What the kernels need of a GPU, without the headers of the CUDA toolkit: Debian's clang compiles this.
+// tests/kernels/emulation.h defines the same names for a CPU, so that the same kernels run in tests there.
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef int i32;
+typedef unsigned long long u64;
+
+struct Index {
+    u32 x, y, z;
+};
+
+// What a texture holds at one place; channels that it lacks are 0.
+struct Texel {
+    u32 x, y, z, w;
+};
+
+#if defined(__CUDA__)
+
+#define KERNEL(threads) extern "C" __attribute__((global, launch_bounds(threads))) void
+#define DEVICE static inline __attribute__((device, always_inline))
+#define MEMBER inline __attribute__((device, always_inline))
+#define SHARED __attribute__((shared))
+#define GLOBAL __attribute__((address_space(1)))
+
+DEVICE Index thread_index() {
+    return {u32(__nvvm_read_ptx_sreg_tid_x()), u32(__nvvm_read_ptx_sreg_tid_y()), u32(__nvvm_read_ptx_sreg_tid_z())};
+}
+
+DEVICE Index block_index() {
+    return {u32(__nvvm_read_ptx_sreg_ctaid_x()), u32(__nvvm_read_ptx_sreg_ctaid_y()),
+            u32(__nvvm_read_ptx_sreg_ctaid_z())};
+}
+
+DEVICE void wait_for_block() { __syncthreads(); }
+
+// Loads of what no thread of the same launch writes.
+DEVICE u32 load_u8(u64 address) { return __nvvm_ldg_uc((const u8 *)address); }
+DEVICE u32 load_u16(u64 address) { return __nvvm_ldg_us((const u16 *)address); }
+DEVICE u32 load_u32(u64 address) { return __nvvm_ldg_ui((const u32 *)address); }
+DEVICE float load_f32(u64 address) { return __nvvm_ldg_f((const float *)address); }
+
+DEVICE void store_u8(u64 address, u32 value) { *(GLOBAL u8 *)address = u8(value); }
+DEVICE void store_u16(u64 address, u32 value) { *(GLOBAL u16 *)address = u16(value); }
+DEVICE void store_f32(u64 address, float value) { *(GLOBAL float *)address = value; }
+
+// The texel at whole coordinates of a texture with point sampling that reads integers.
+DEVICE Texel load_texel(u64 texture, i32 x, i32 y) {
+    Texel texel;
+    asm("tex.2d.v4.u32.s32 {%0, %1, %2, %3}, [%4, {%5, %6}];"
+        : "=r"(texel.x), "=r"(texel.y), "=r"(texel.z), "=r"(texel.w)
+        : "l"(texture), "r"(x), "r"(y));
+    return texel;
+}
+
+DEVICE u32 f16_bits(float value) {
+    u16 bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+
+DEVICE float f16_value(u32 bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(u16(bits)));
+    return value;
+}
+
+#else
+#include "emulation.h"
+#endif
+
+DEVICE float minimum(float a, float b) { return __builtin_fminf(a, b); }
+DEVICE float maximum(float a, float b) { return __builtin_fmaxf(a, b); }
+DEVICE float clamp(float value, float low, float high) { return minimum(maximum(value, low), high); }
+DEVICE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
+
+// Atomic within the memory that all threads of the launch see; the value from before.
+DEVICE u32 fetch_add(u32 *counter, u32 count) { return __atomic_fetch_add(counter, count, __ATOMIC_RELAXED); }
+DEVICE void clear_bits(u32 *word, u32 bits) { __atomic_fetch_and(word, ~bits, __ATOMIC_RELAXED); }
+
+// The element types of tensors.
+enum Element : u32 { F32, F16, U8 };

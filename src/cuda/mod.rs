@@ -1,0 +1,98 @@
+//! CUDA: the driver found at run time, the kernels, textures.
+//!
+//! Every call needs a current context, the one that the frames' memory belongs to. Streams are the caller's;
+//! nothing here waits for a GPU.
+
+pub mod driver;
+mod symbols;
+pub mod texture;
+
+use std::ffi::{CStr, c_void};
+
+use cust::module::Module;
+use cust::sys;
+
+pub use driver::{CudaError, DriverError};
+
+/// `kernels.cu`, compiled by `build-kernels`. Drivers translate it for the GPU at hand and remember the result.
+const KERNELS: &CStr =
+    match CStr::from_bytes_with_nul(concat!(include_str!("kernels.ptx"), "\0").as_bytes()) {
+        Ok(text) => text,
+        Err(_) => panic!("kernels.ptx holds a zero"),
+    };
+
+/// A kernel and the threads of its blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    block: [u32; 3],
+    function: sys::CUfunction,
+}
+
+// SAFETY: a CUfunction may be launched from any thread; it lives as long as its module.
+unsafe impl Send for Kernel {}
+// SAFETY: as above.
+unsafe impl Sync for Kernel {}
+
+impl Kernel {
+    /// Enqueues the kernel on a stream. `parameters` is its only parameter, and is copied before this returns.
+    ///
+    /// # Safety
+    /// `Parameters` is the struct of the kernel; every address in it is memory of the current context that
+    /// lives until the stream has passed the kernel; `stream` belongs to that context.
+    pub(crate) unsafe fn launch<Parameters>(
+        &self,
+        grid: [u32; 3],
+        stream: sys::CUstream,
+        parameters: &Parameters,
+    ) -> Result<(), CudaError> {
+        let mut pointers = [std::ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
+        let ([x, y, z], [block_x, block_y, block_z]) = (grid, self.block);
+        // SAFETY: the caller vouches for parameters and stream; the driver only reads the parameters.
+        driver::check("cuLaunchKernel", unsafe {
+            sys::cuLaunchKernel(
+                self.function,
+                x,
+                y,
+                z,
+                block_x,
+                block_y,
+                block_z,
+                0,
+                stream,
+                pointers.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        })
+    }
+}
+
+/// The kernels, loaded into one context.
+#[derive(Debug)]
+pub struct Kernels {
+    pub(crate) preprocess: Kernel,
+    pub(crate) decode: Kernel,
+    pub(crate) suppress: Kernel,
+    _module: Module,
+}
+
+impl Kernels {
+    /// Loads the kernels into the current context. The first time on a machine takes the driver a moment,
+    /// as it translates them for the GPU.
+    pub fn load() -> Result<Self, CudaError> {
+        let module =
+            Module::from_ptx_cstr(KERNELS, &[]).map_err(CudaError::during("cuModuleLoadDataEx"))?;
+        let kernel = |name: &str, block| {
+            let function = module
+                .get_function(name)
+                .map_err(CudaError::during("cuModuleGetFunction"))?
+                .to_raw();
+            Ok(Kernel { block, function })
+        };
+        Ok(Self {
+            preprocess: kernel("preprocess", [32, 8, 1])?,
+            decode: kernel("decode", [256, 1, 1])?,
+            suppress: kernel("suppress", [512, 1, 1])?,
+            _module: module,
+        })
+    }
+}

@@ -1,0 +1,386 @@
+//! Preprocessing of frames in the memory of a GPU: one launch for a batch.
+//!
+//! The structs of C layout are those of `src/cuda/kernels/preprocess.cuh`.
+
+use cust::sys::CUstream;
+
+use crate::cuda::{CudaError, Kernels};
+use crate::frame::{DeviceFrame, DevicePlane, DeviceStorage, PixelFormat};
+
+use super::{ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, TensorLayout};
+
+/// Frames in one launch; a kernel's parameters may have 4 KiB.
+pub const MAX_FRAMES: usize = 32;
+
+/// The type of a tensor's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Element {
+    F32 = 0,
+    F16 = 1,
+    /// `(value - mean) * scale` rounded to the nearest whole number and limited to 0..255.
+    U8 = 2,
+}
+
+/// The network's input in the memory of a GPU: `slots` images of three channels, one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputTensor {
+    pub address: u64,
+    pub geometry: InputGeometry,
+    pub element: Element,
+    pub slots: usize,
+}
+
+/// How a frame is sampled where it is larger than its place in the tensor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shrinking {
+    /// The rule of every processor: between the nearest two samples of each axis.
+    #[default]
+    Bilinear,
+    /// On an axis that shrinks to less than half, the mean of all samples under an output pixel.
+    Average,
+}
+
+/// A frame and the image of the batch that it becomes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slot {
+    pub frame: DeviceFrame,
+    pub index: usize,
+}
+
+/// Why a frame cannot be preprocessed where it is.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PreprocessError {
+    #[error(
+        "plane {plane} of the {format:?} frame lies at 0x{address:x} with {pitch} bytes a row: both must be multiples of {alignment}"
+    )]
+    Misaligned {
+        format: PixelFormat,
+        plane: usize,
+        address: u64,
+        pitch: usize,
+        alignment: usize,
+    },
+    #[error(
+        "plane {plane} of the {width} pixels wide {format:?} frame has {pitch} bytes a row, at least {needed} are needed"
+    )]
+    PitchTooSmall {
+        format: PixelFormat,
+        width: usize,
+        plane: usize,
+        pitch: usize,
+        needed: usize,
+    },
+    #[error("a {width}x{height} frame is empty or too large: each side may have 1 to 65535 pixels")]
+    Size { width: usize, height: usize },
+    #[error("image {index} of the batch was asked for, the tensor has {slots}")]
+    NoSuchSlot { index: usize, slots: usize },
+    #[error("the frame lies in CUDA arrays, which kernels read only through textures")]
+    NoTexture,
+    #[error("{0} frames were given, one launch takes {MAX_FRAMES}")]
+    TooManyFrames(usize),
+}
+
+/// `Target` of preprocess.cuh.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    data: u64,
+    slot_stride: u32,
+    channel_stride: u32,
+    row_stride: u32,
+    pixel_stride: u32,
+    width: u32,
+    height: u32,
+    element: u32,
+    bgr: u32,
+    mean: [f32; 3],
+    scale: [f32; 3],
+}
+
+/// `Frame` of preprocess.cuh.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Descriptor {
+    planes: [u64; 3],
+    pitches: [u32; 3],
+    layout: u32,
+    order: u32,
+    flags: u32,
+    width: u32,
+    height: u32,
+    left: i32,
+    top: i32,
+    placed_width: u32,
+    placed_height: u32,
+    luma_offset: f32,
+    luma_scale: f32,
+    red_cr: f32,
+    green_cb: f32,
+    green_cr: f32,
+    blue_cb: f32,
+    fill: f32,
+    slot: u32,
+}
+
+/// `PreprocessBatch` of preprocess.cuh: everything one launch needs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    target: Target,
+    frames: [Descriptor; MAX_FRAMES],
+    count: u32,
+}
+
+const _: () = assert!(size_of::<Batch>() <= 4096);
+
+/// What is the same for all frames of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct Preprocessor {
+    tensor: InputTensor,
+    preparation: Preparation,
+    shrinking: Shrinking,
+}
+
+impl Preprocessor {
+    pub fn new(tensor: InputTensor, preparation: Preparation, shrinking: Shrinking) -> Self {
+        Self {
+            tensor,
+            preparation,
+            shrinking,
+        }
+    }
+
+    /// Where a frame of this size lies in the tensor.
+    pub fn placement(&self, frame_width: usize, frame_height: usize) -> Placement {
+        Placement::new(
+            self.preparation.resize,
+            self.tensor.geometry,
+            frame_width,
+            frame_height,
+        )
+    }
+
+    /// Describes a launch for at most [`MAX_FRAMES`] frames.
+    pub fn batch(&self, slots: &[Slot]) -> Result<Batch, PreprocessError> {
+        if slots.len() > MAX_FRAMES {
+            return Err(PreprocessError::TooManyFrames(slots.len()));
+        }
+        let mut frames = [Descriptor::default(); MAX_FRAMES];
+        for (descriptor, slot) in frames.iter_mut().zip(slots) {
+            *descriptor = self.describe(slot)?;
+        }
+        Ok(Batch {
+            target: self.target(),
+            frames,
+            count: slots.len() as u32,
+        })
+    }
+
+    fn target(&self) -> Target {
+        let InputGeometry {
+            width,
+            height,
+            layout,
+        } = self.tensor.geometry;
+        let (channel, row, pixel) = match layout {
+            TensorLayout::Nchw => (width * height, width, 1),
+            TensorLayout::Nhwc => (1, 3 * width, 3),
+        };
+        Target {
+            data: self.tensor.address,
+            slot_stride: (3 * width * height) as u32,
+            channel_stride: channel as u32,
+            row_stride: row as u32,
+            pixel_stride: pixel as u32,
+            width: width as u32,
+            height: height as u32,
+            element: self.tensor.element as u32,
+            bgr: u32::from(self.preparation.order == ChannelOrder::Bgr),
+            mean: self.preparation.mean,
+            scale: self.preparation.scale,
+        }
+    }
+
+    fn describe(&self, slot: &Slot) -> Result<Descriptor, PreprocessError> {
+        let frame = &slot.frame;
+        let (width, height) = (frame.width, frame.height);
+        let sides = 1..=usize::from(u16::MAX);
+        if !sides.contains(&width) || !sides.contains(&height) {
+            return Err(PreprocessError::Size { width, height });
+        }
+        if slot.index >= self.tensor.slots {
+            return Err(PreprocessError::NoSuchSlot {
+                index: slot.index,
+                slots: self.tensor.slots,
+            });
+        }
+        let placement = self.placement(width, height);
+        let (layout, order) = layout(frame.format);
+        let textures = match frame.storage {
+            DeviceStorage::Pitch => {
+                check_planes(frame)?;
+                0
+            }
+            DeviceStorage::Texture => flags::TEXTURES,
+            DeviceStorage::BlockLinear => return Err(PreprocessError::NoTexture),
+        };
+        let planes = frame.planes.map(|plane| plane.pointer);
+        let pitches = frame.planes.map(|plane| plane.pitch as u32);
+        let average = |shrinks: bool, flag| {
+            if shrinks && self.shrinking == Shrinking::Average {
+                flag
+            } else {
+                0
+            }
+        };
+        let descriptor = Descriptor {
+            planes,
+            pitches,
+            layout,
+            order,
+            flags: textures
+                | average(width > 2 * placement.width, flags::AVERAGE_X)
+                | average(height > 2 * placement.height, flags::AVERAGE_Y),
+            width: width as u32,
+            height: height as u32,
+            left: placement.left as i32,
+            top: placement.top as i32,
+            placed_width: placement.width as u32,
+            placed_height: placement.height as u32,
+            fill: match self.preparation.resize {
+                ResizeMode::Letterbox { fill, .. } => f32::from(fill),
+                ResizeMode::Stretch => 0.0,
+            },
+            slot: slot.index as u32,
+            ..Default::default()
+        };
+        Ok(with_colours(descriptor, frame))
+    }
+}
+
+impl Batch {
+    /// Blocks of 32x8 pixels of the tensor, for each frame.
+    pub fn grid(&self) -> [u32; 3] {
+        let Target { width, height, .. } = self.target;
+        [width.div_ceil(32), height.div_ceil(8), self.count]
+    }
+
+    /// Enqueues the launch; its frames' images in the tensor are written when the stream has passed it.
+    ///
+    /// # Safety
+    /// The current context is the one of the kernels, the stream, the tensor and the frames. Tensor and frames
+    /// have the sizes that they were described with, and live until the stream has passed the launch.
+    pub unsafe fn launch(&self, kernels: &Kernels, stream: CUstream) -> Result<(), CudaError> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        // SAFETY: the caller vouches for what the descriptors name.
+        unsafe { kernels.preprocess.launch(self.grid(), stream, self) }
+    }
+}
+
+/// `FrameFlags` of preprocess.cuh.
+mod flags {
+    pub const TEXTURES: u32 = 1;
+    pub const AVERAGE_X: u32 = 2;
+    pub const AVERAGE_Y: u32 = 4;
+}
+
+/// `Layout` of preprocess.cuh and what tells the formats of a layout apart.
+fn layout(format: PixelFormat) -> (u32, u32) {
+    let offsets = |red: u32, green: u32, blue: u32| red | green << 8 | blue << 16;
+    match format {
+        PixelFormat::Nv12 => (0, 0),
+        PixelFormat::Nv21 => (0, 1),
+        PixelFormat::I420 => (1, 0),
+        PixelFormat::P010 => (2, 0),
+        PixelFormat::Yuy2 => (3, 0),
+        PixelFormat::Uyvy => (3, 1),
+        PixelFormat::Rgb => (4, 0),
+        PixelFormat::Bgr => (4, 1),
+        PixelFormat::Rgba | PixelFormat::Rgbx => (5, offsets(0, 8, 16)),
+        PixelFormat::Bgra | PixelFormat::Bgrx => (5, offsets(16, 8, 0)),
+        PixelFormat::Argb => (5, offsets(8, 16, 24)),
+        PixelFormat::Gray8 => (6, 0),
+    }
+}
+
+/// Bytes that a kernel reads at once, and to whose multiples planes must be aligned.
+fn alignment(format: PixelFormat, plane: usize) -> usize {
+    match (format, plane) {
+        (PixelFormat::Nv12 | PixelFormat::Nv21, 1) | (PixelFormat::P010, 0) => 2,
+        (PixelFormat::P010, _) => 4,
+        (PixelFormat::Yuy2 | PixelFormat::Uyvy, _) => 4,
+        (
+            PixelFormat::Rgba
+            | PixelFormat::Bgra
+            | PixelFormat::Rgbx
+            | PixelFormat::Bgrx
+            | PixelFormat::Argb,
+            _,
+        ) => 4,
+        _ => 1,
+    }
+}
+
+fn check_planes(frame: &DeviceFrame) -> Result<(), PreprocessError> {
+    let format = frame.format;
+    let planes = frame.planes.iter().enumerate().take(format.planes());
+    for (
+        plane,
+        &DevicePlane {
+            pointer: address,
+            pitch,
+        },
+    ) in planes
+    {
+        let (needed, _) = format.plane_size(plane, frame.width, frame.height);
+        if pitch < needed {
+            return Err(PreprocessError::PitchTooSmall {
+                format,
+                width: frame.width,
+                plane,
+                pitch,
+                needed,
+            });
+        }
+        let alignment = alignment(format, plane);
+        if address % alignment as u64 != 0 || pitch % alignment != 0 {
+            return Err(PreprocessError::Misaligned {
+                format,
+                plane,
+                address,
+                pitch,
+                alignment,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The inverse of the colour matrix of H.273 section 8.3 for samples on the scale of 8 bits.
+fn with_colours(descriptor: Descriptor, frame: &DeviceFrame) -> Descriptor {
+    let (red, blue) = frame.colorimetry.matrix.luma_weights();
+    let green = 1.0 - red - blue;
+    // Full-range samples of 10 bits, read as quarters, end at 255.75.
+    let full_scale = if frame.format == PixelFormat::P010 {
+        1020.0 / 1023.0
+    } else {
+        1.0
+    };
+    let (luma_offset, luma_scale, chroma_scale) = if frame.colorimetry.full_range {
+        (0.0, full_scale, full_scale)
+    } else {
+        (16.0, 255.0 / 219.0, 255.0 / 224.0)
+    };
+    Descriptor {
+        luma_offset,
+        luma_scale,
+        red_cr: 2.0 * (1.0 - red) * chroma_scale,
+        green_cb: -2.0 * blue * (1.0 - blue) / green * chroma_scale,
+        green_cr: -2.0 * red * (1.0 - red) / green * chroma_scale,
+        blue_cb: 2.0 * (1.0 - blue) * chroma_scale,
+        ..descriptor
+    }
+}

@@ -1,0 +1,211 @@
+//! The kernels on a GPU: the cases of tests/kernels, results by way of pinned memory and CUDA graphs, and
+//! how long it takes. Run with `cargo test --test gpu_kernels -- --ignored --nocapture --test-threads=1`.
+
+#[path = "../kernels/decode_cases.rs"]
+mod decode_cases;
+mod gpu;
+#[path = "../kernels/machine.rs"]
+mod machine;
+#[path = "../kernels/picture.rs"]
+mod picture;
+#[path = "../kernels/preprocess_cases.rs"]
+mod preprocess_cases;
+#[path = "../kernels/random.rs"]
+mod random;
+
+use gstrsdetectnet::decode::cuda::{Decoder, Found, OutputElement, Outputs};
+use gstrsdetectnet::frame::{Colorimetry, PixelFormat};
+use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Shrinking, Slot};
+use gstrsdetectnet::preprocess::{
+    Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, TensorLayout,
+};
+
+use decode_cases::{INPUT, Rules, clustered_box, yolov5_values};
+use gpu::{Gpu, Graph};
+use machine::Machine;
+use picture::Picture;
+use random::Random;
+
+/// One test for each case.
+macro_rules! on_gpu {
+    ($($module:ident: $($case:ident,)*;)*) => {
+        $($(
+            #[test]
+            #[ignore = "needs an NVIDIA GPU"]
+            fn $case() {
+                $module::$case(&Gpu::new());
+            }
+        )*)*
+    };
+}
+
+on_gpu! {
+    preprocess_cases:
+        every_format_at_odd_and_even_sizes,
+        textures_give_what_linear_memory_gives,
+        letterbox_centered_and_top_left,
+        every_element_layout_and_channel_order,
+        every_matrix_and_range,
+        averaging_counts_every_sample,
+        a_batch_of_different_frames_in_one_launch,
+    ;
+    decode_cases:
+        yolov5_in_both_element_types,
+        ssd_in_both_element_types,
+        each_image_of_a_batch_has_its_own_rules,
+        equal_scores_go_by_anchor,
+        without_candidates_there_are_no_detections,
+        of_too_many_candidates_the_highest_count,
+    ;
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn a_captured_decoder_follows_the_rules_that_are_set_when_it_runs() {
+    let gpu = Gpu::new();
+    let classes = 20;
+    let values = yolov5_values(2, 800, classes, 12);
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
+    let outputs = Outputs::yolov5(OutputElement::F32, gpu.upload(&bytes), 800, classes);
+    let mut decoder = Decoder::new(outputs, 2, 100).unwrap();
+    let direct = |decoder: &mut Decoder, rules: &Rules| {
+        for image in 0..2 {
+            decoder.set_rules(image, &rules.borrowed());
+        }
+        // SAFETY: everything lives until the wait in `finish`.
+        unsafe { decoder.enqueue(gpu.kernels(), gpu.stream(), 2) }.unwrap();
+        gpu.finish();
+        let found = |image| decoder.found(image).collect::<Vec<Found>>();
+        [found(0), found(1)]
+    };
+    let (loose, strict) = (Rules::hd(0.5, classes), Rules::hd(0.9, classes));
+    let expected = [direct(&mut decoder, &loose), direct(&mut decoder, &strict)];
+    assert!(expected[0][1].len() > expected[1][1].len());
+    assert!(!expected[1][1].is_empty());
+
+    let graph = Graph::capture(&gpu, || {
+        // SAFETY: the graph goes before the decoder does.
+        unsafe { decoder.enqueue(gpu.kernels(), gpu.stream(), 2) }.unwrap();
+    });
+    for (rules, expected) in [&loose, &strict].into_iter().zip(expected) {
+        for image in 0..2 {
+            decoder.set_rules(image, &rules.borrowed());
+        }
+        graph.launch(&gpu);
+        gpu.finish();
+        let found = |image| decoder.found(image).collect::<Vec<Found>>();
+        assert_eq!([found(0), found(1)], expected);
+    }
+}
+
+fn time_preprocessing(gpu: &Gpu, name: &str, element: Element, frames: usize, textures: bool) {
+    let colorimetry = Colorimetry::default();
+    let picture = Picture::noise(PixelFormat::Nv12, colorimetry, (1920, 1080), 128);
+    let tensor = InputTensor {
+        address: gpu.upload(&vec![0; frames * 3 * 640 * 640 * 4]),
+        geometry: InputGeometry {
+            width: 640,
+            height: 640,
+            layout: TensorLayout::Nchw,
+        },
+        element,
+        slots: frames,
+    };
+    let preparation = Preparation {
+        resize: ResizeMode::Letterbox {
+            fill: 114,
+            anchor: Anchor::Center,
+        },
+        order: ChannelOrder::Rgb,
+        mean: [0.0; 3],
+        scale: [1.0 / 255.0; 3],
+    };
+    let slots: Vec<Slot> = (0..frames)
+        .map(|index| Slot {
+            frame: match textures {
+                true => picture.textures(gpu),
+                false => picture.linear(gpu),
+            },
+            index,
+        })
+        .collect();
+    let preprocessor = Preprocessor::new(tensor, preparation, Shrinking::Bilinear);
+    let batch = preprocessor.batch(&slots).unwrap();
+    gpu.time(name, || {
+        // SAFETY: the machine keeps tensor and frames.
+        unsafe { batch.launch(gpu.kernels(), gpu.stream()) }.unwrap();
+    });
+}
+
+/// `passing` of the anchors score above the threshold.
+fn yolov5_with_passing(anchors: usize, passing: usize) -> Vec<f32> {
+    let mut random = Random::new(3);
+    (0..anchors)
+        .flat_map(|anchor| {
+            let b = clustered_box(&mut random);
+            let objectness = if anchor * passing % anchors < passing {
+                1.0
+            } else {
+                0.01
+            };
+            let mut row = vec![b.x, b.y, b.width, b.height, objectness];
+            row.extend((0..80).map(|_| 0.6 + 0.4 * random.unit()));
+            row
+        })
+        .collect()
+}
+
+fn time_decoding(gpu: &Gpu, name: &str, passing: usize, images: usize) {
+    let anchors = 25_200;
+    let mut values = Vec::new();
+    for _ in 0..images {
+        values.extend(yolov5_with_passing(anchors, passing));
+    }
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
+    let outputs = Outputs::yolov5(OutputElement::F32, gpu.upload(&bytes), anchors, 80);
+    time_decoder(gpu, name, outputs, images, &Rules::hd(0.25, 80));
+}
+
+fn time_decoder(gpu: &Gpu, name: &str, outputs: Outputs, images: usize, rules: &Rules) {
+    let mut decoder = Decoder::new(outputs, images, 100).unwrap();
+    for image in 0..images {
+        decoder.set_rules(image, &rules.borrowed());
+    }
+    let graph = Graph::capture(gpu, || {
+        // SAFETY: the graph goes before the decoder does.
+        unsafe { decoder.enqueue(gpu.kernels(), gpu.stream(), images) }.unwrap();
+    });
+    gpu.time(name, || graph.launch(gpu));
+    gpu.finish();
+    println!("    {} detections", decoder.found(0).count());
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn timings() {
+    let gpu = Gpu::new();
+    println!("NV12 1920x1080 into 640x640, letterboxed:");
+    time_preprocessing(&gpu, "float32", Element::F32, 1, false);
+    time_preprocessing(&gpu, "float16", Element::F16, 1, false);
+    time_preprocessing(&gpu, "float16, textures", Element::F16, 1, true);
+    time_preprocessing(&gpu, "float16, 8 frames", Element::F16, 8, false);
+    time_preprocessing(&gpu, "float16, 32 frames", Element::F16, 32, false);
+    println!("YOLOv5, 25,200 anchors, 80 classes, with the copies, as a CUDA graph:");
+    time_decoding(&gpu, "100 pass", 100, 1);
+    time_decoding(&gpu, "2,000 pass", 2_000, 1);
+    time_decoding(&gpu, "4,096 pass", 4_096, 1);
+    time_decoding(&gpu, "25,200 pass", 25_200, 1);
+    time_decoding(&gpu, "100 pass, 8 images", 100, 8);
+    println!("SSD, 1,917 anchors, 91 classes, with the copies, as a CUDA graph:");
+    let mut random = Random::new(4);
+    let mut halves = |count: usize| -> Vec<u8> {
+        let values = (0..count).map(|_| half::f16::from_f32(random.unit()));
+        values.flat_map(|value| value.to_ne_bytes()).collect()
+    };
+    let (scores, boxes) = (
+        gpu.upload(&halves(1917 * 91)),
+        gpu.upload(&halves(1917 * 4)),
+    );
+    let outputs = Outputs::ssd(OutputElement::F16, scores, boxes, 1917, 91, INPUT);
+    time_decoder(&gpu, "1 image", outputs, 1, &Rules::hd(0.98, 91));
+}

@@ -1,0 +1,22 @@
+//! What the kernels run on in a test.
+
+use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
+use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
+
+/// Memory that lives as long as the machine, and the kernels. Each call returns when its work is done.
+pub trait Machine {
+    /// Memory with these bytes in it; its address is a multiple of 16.
+    fn upload(&self, bytes: &[u8]) -> u64;
+    fn download(&self, address: u64, bytes: usize) -> Vec<u8>;
+    /// A texture of rows without gaps; `bytes` are those of one channel.
+    fn texture(
+        &self,
+        data: &[u8],
+        width: usize,
+        height: usize,
+        channels: usize,
+        bytes: usize,
+    ) -> u64;
+    fn preprocess(&self, batch: &PreprocessBatch);
+    fn decode(&self, batch: &DecodeBatch, images: usize);
+}

@@ -1,0 +1,43 @@
+//! The kernels give what the rules say. Here they run on the CPU, compiled from the same source; the tests
+//! in tests/gpu run the same cases on a GPU.
+
+mod decode_cases;
+mod emulated;
+mod machine;
+mod picture;
+mod preprocess_cases;
+mod random;
+
+use emulated::Emulated;
+
+/// One test for each case.
+macro_rules! emulated {
+    ($($module:ident: $($case:ident,)*;)*) => {
+        $($(
+            #[test]
+            fn $case() {
+                $module::$case(&Emulated::default());
+            }
+        )*)*
+    };
+}
+
+emulated! {
+    preprocess_cases:
+        every_format_at_odd_and_even_sizes,
+        textures_give_what_linear_memory_gives,
+        letterbox_centered_and_top_left,
+        every_element_layout_and_channel_order,
+        every_matrix_and_range,
+        averaging_counts_every_sample,
+        a_batch_of_different_frames_in_one_launch,
+    ;
+    decode_cases:
+        yolov5_in_both_element_types,
+        ssd_in_both_element_types,
+        each_image_of_a_batch_has_its_own_rules,
+        equal_scores_go_by_anchor,
+        without_candidates_there_are_no_detections,
+        of_too_many_candidates_the_highest_count,
+    ;
+}

@@ -1,0 +1,43 @@
+//! The committed kernels.ptx is what kernels.cu says.
+
+use std::path::Path;
+use std::process::Command;
+
+fn committed() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/kernels.ptx");
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn kernels_ptx_is_made_from_kernels_cu() {
+    let compiler = std::env::var("CLANG").unwrap_or_else(|_| "clang-14".into());
+    if Command::new(&compiler).arg("--version").output().is_err() {
+        eprintln!("not tested: {compiler} is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let made = folder.path().join("kernels.ptx");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/build-kernels");
+    let status = Command::new(script).arg(&made).status().unwrap();
+    assert!(status.success());
+    assert!(
+        std::fs::read_to_string(made).unwrap() == committed(),
+        "run src/cuda/build-kernels and commit kernels.ptx"
+    );
+}
+
+#[test]
+fn every_gpu_since_the_jetson_nano_can_load_the_kernels() {
+    let ptx = committed();
+    let line = |start: &str| ptx.lines().find(|line| line.starts_with(start));
+    assert_eq!(line(".version"), Some(".version 6.3"));
+    assert_eq!(line(".target"), Some(".target sm_53"));
+    assert!(
+        !ptx.contains(".extern"),
+        "a kernel calls what no driver has"
+    );
+    assert!(
+        !ptx.contains(".local"),
+        "a kernel needs memory that is slow"
+    );
+}
