@@ -1,9 +1,11 @@
-//! CUDA: the driver found at run time, the kernels, textures.
+//! CUDA: the driver found at run time, the kernels, textures, drawing.
 //!
 //! Every call needs a current context, the one that the frames' memory belongs to. Streams are the caller's;
 //! nothing here waits for a GPU.
 
+pub mod draw;
 pub mod driver;
+pub mod planes;
 mod symbols;
 pub mod texture;
 
@@ -72,6 +74,7 @@ pub struct Kernels {
     pub(crate) preprocess: Kernel,
     pub(crate) decode: Kernel,
     pub(crate) suppress: Kernel,
+    pub(crate) overlay: Kernel,
     _module: Module,
 }
 
@@ -92,6 +95,7 @@ impl Kernels {
             preprocess: kernel("preprocess", [32, 8, 1])?,
             decode: kernel("decode", [256, 1, 1])?,
             suppress: kernel("suppress", [512, 1, 1])?,
+            overlay: kernel("overlay", [256, 1, 1])?,
             _module: module,
         })
     }

@@ -4,8 +4,9 @@
 
 use cust::sys::CUstream;
 
+use crate::cuda::planes::{self, PlaneError};
 use crate::cuda::{CudaError, Kernels};
-use crate::frame::{DeviceFrame, DevicePlane, DeviceStorage, PixelFormat};
+use crate::frame::{DeviceFrame, DeviceStorage, PixelFormat};
 
 use super::{ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, TensorLayout};
 
@@ -51,28 +52,8 @@ pub struct Slot {
 /// Why a frame cannot be preprocessed where it is.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PreprocessError {
-    #[error(
-        "plane {plane} of the {format:?} frame lies at 0x{address:x} with {pitch} bytes a row: both must be multiples of {alignment}"
-    )]
-    Misaligned {
-        format: PixelFormat,
-        plane: usize,
-        address: u64,
-        pitch: usize,
-        alignment: usize,
-    },
-    #[error(
-        "plane {plane} of the {width} pixels wide {format:?} frame has {pitch} bytes a row, at least {needed} are needed"
-    )]
-    PitchTooSmall {
-        format: PixelFormat,
-        width: usize,
-        plane: usize,
-        pitch: usize,
-        needed: usize,
-    },
-    #[error("a {width}x{height} frame is empty or too large: each side may have 1 to 65535 pixels")]
-    Size { width: usize, height: usize },
+    #[error(transparent)]
+    Plane(#[from] PlaneError),
     #[error("image {index} of the batch was asked for, the tensor has {slots}")]
     NoSuchSlot { index: usize, slots: usize },
     #[error("the frame lies in CUDA arrays, which kernels read only through textures")]
@@ -205,23 +186,17 @@ impl Preprocessor {
     fn describe(&self, slot: &Slot) -> Result<Descriptor, PreprocessError> {
         let frame = &slot.frame;
         let (width, height) = (frame.width, frame.height);
-        let sides = 1..=usize::from(u16::MAX);
-        if !sides.contains(&width) || !sides.contains(&height) {
-            return Err(PreprocessError::Size { width, height });
-        }
         if slot.index >= self.tensor.slots {
             return Err(PreprocessError::NoSuchSlot {
                 index: slot.index,
                 slots: self.tensor.slots,
             });
         }
+        planes::check(frame)?;
         let placement = self.placement(width, height);
-        let (layout, order) = layout(frame.format);
+        let (layout, order) = planes::layout(frame.format);
         let textures = match frame.storage {
-            DeviceStorage::Pitch => {
-                check_planes(frame)?;
-                0
-            }
+            DeviceStorage::Pitch => 0,
             DeviceStorage::Texture => flags::TEXTURES,
             DeviceStorage::BlockLinear => return Err(PreprocessError::NoTexture),
         };
@@ -285,78 +260,6 @@ mod flags {
     pub const TEXTURES: u32 = 1;
     pub const AVERAGE_X: u32 = 2;
     pub const AVERAGE_Y: u32 = 4;
-}
-
-/// `Layout` of preprocess.cuh and what tells the formats of a layout apart.
-fn layout(format: PixelFormat) -> (u32, u32) {
-    let offsets = |red: u32, green: u32, blue: u32| red | green << 8 | blue << 16;
-    match format {
-        PixelFormat::Nv12 => (0, 0),
-        PixelFormat::Nv21 => (0, 1),
-        PixelFormat::I420 => (1, 0),
-        PixelFormat::P010 => (2, 0),
-        PixelFormat::Yuy2 => (3, 0),
-        PixelFormat::Uyvy => (3, 1),
-        PixelFormat::Rgb => (4, 0),
-        PixelFormat::Bgr => (4, 1),
-        PixelFormat::Rgba | PixelFormat::Rgbx => (5, offsets(0, 8, 16)),
-        PixelFormat::Bgra | PixelFormat::Bgrx => (5, offsets(16, 8, 0)),
-        PixelFormat::Argb => (5, offsets(8, 16, 24)),
-        PixelFormat::Gray8 => (6, 0),
-    }
-}
-
-/// Bytes that a kernel reads at once, and to whose multiples planes must be aligned.
-fn alignment(format: PixelFormat, plane: usize) -> usize {
-    match (format, plane) {
-        (PixelFormat::Nv12 | PixelFormat::Nv21, 1) | (PixelFormat::P010, 0) => 2,
-        (PixelFormat::P010, _) => 4,
-        (PixelFormat::Yuy2 | PixelFormat::Uyvy, _) => 4,
-        (
-            PixelFormat::Rgba
-            | PixelFormat::Bgra
-            | PixelFormat::Rgbx
-            | PixelFormat::Bgrx
-            | PixelFormat::Argb,
-            _,
-        ) => 4,
-        _ => 1,
-    }
-}
-
-fn check_planes(frame: &DeviceFrame) -> Result<(), PreprocessError> {
-    let format = frame.format;
-    let planes = frame.planes.iter().enumerate().take(format.planes());
-    for (
-        plane,
-        &DevicePlane {
-            pointer: address,
-            pitch,
-        },
-    ) in planes
-    {
-        let (needed, _) = format.plane_size(plane, frame.width, frame.height);
-        if pitch < needed {
-            return Err(PreprocessError::PitchTooSmall {
-                format,
-                width: frame.width,
-                plane,
-                pitch,
-                needed,
-            });
-        }
-        let alignment = alignment(format, plane);
-        if address % alignment as u64 != 0 || pitch % alignment != 0 {
-            return Err(PreprocessError::Misaligned {
-                format,
-                plane,
-                address,
-                pitch,
-                alignment,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// The inverse of the colour matrix of H.273 section 8.3 for samples on the scale of 8 bits.

@@ -9,6 +9,7 @@ use cust::event::{Event, EventFlags};
 use cust::memory::DeviceBuffer;
 use cust::stream::{Stream, StreamFlags};
 use cust::sys;
+use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::cuda::texture::PointTexture;
 use gstrsdetectnet::cuda::{Kernels, driver};
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
@@ -131,6 +132,12 @@ impl Machine for Gpu {
     fn decode(&self, batch: &DecodeBatch, images: usize) {
         // SAFETY: as above.
         unsafe { batch.launch(&self.kernels, self.stream(), images) }.unwrap();
+        self.finish();
+    }
+
+    fn draw(&self, canvas: &Canvas) {
+        // SAFETY: as above.
+        unsafe { canvas.launch(&self.kernels, self.stream()) }.unwrap();
         self.finish();
     }
 }

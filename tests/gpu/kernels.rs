@@ -3,6 +3,8 @@
 
 #[path = "../kernels/decode_cases.rs"]
 mod decode_cases;
+#[path = "../kernels/draw_cases.rs"]
+mod draw_cases;
 mod gpu;
 #[path = "../kernels/machine.rs"]
 mod machine;
@@ -13,6 +15,9 @@ mod preprocess_cases;
 #[path = "../kernels/random.rs"]
 mod random;
 
+use std::cell::RefCell;
+
+use gstrsdetectnet::cuda::draw::{Ink, Painter, Primitive};
 use gstrsdetectnet::decode::cuda::{Decoder, Found, OutputElement, Outputs};
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat};
 use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Shrinking, Slot};
@@ -56,6 +61,10 @@ on_gpu! {
         equal_scores_go_by_anchor,
         without_candidates_there_are_no_detections,
         of_too_many_candidates_the_highest_count,
+    ;
+    draw_cases:
+        fills_and_masks_blend_in_every_format,
+        more_primitives_than_a_block_takes_at_once_keep_their_order,
     ;
 }
 
@@ -180,6 +189,44 @@ fn time_decoder(gpu: &Gpu, name: &str, outputs: Outputs, images: usize, rules: &
     println!("    {} detections", decoder.found(0).count());
 }
 
+/// 20 boxes with an outline, a plate and twelve glyphs each.
+fn time_drawing(gpu: &Gpu) {
+    let ink = Ink {
+        values: [180, 90, 200],
+        alpha: 255,
+    };
+    let mut primitives = Vec::new();
+    for i in 0..20 {
+        let (left, top) = (90 * i, 45 * i);
+        for (x, y, width, height) in [
+            (0, 0, 90, 3),
+            (0, 100, 90, 3),
+            (0, 0, 3, 100),
+            (87, 0, 3, 100),
+            (0, -20, 90, 20),
+        ] {
+            primitives.push(Primitive::fill(left + x, top + y, width, height, ink));
+        }
+        for glyph in 0..12 {
+            primitives.push(Primitive::mask(
+                (left + 7 * glyph, top - 18),
+                0,
+                (7, 13),
+                1,
+                ink,
+            ));
+        }
+    }
+    let picture = Picture::noise(PixelFormat::Nv12, Colorimetry::default(), (1920, 1080), 0);
+    let frame = picture.linear(gpu);
+    let painter = RefCell::new(Painter::new(1000, &[0x55; 13]).unwrap());
+    gpu.time("20 boxes with text, drawn into NV12 1920x1080", || {
+        let mut painter = painter.borrow_mut();
+        // SAFETY: the frame lives; the primitives are always the same, so that it is well to write them again.
+        unsafe { painter.draw(gpu.kernels(), gpu.stream(), &frame, &primitives) }.unwrap();
+    });
+}
+
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn timings() {
@@ -196,6 +243,7 @@ fn timings() {
     time_decoding(&gpu, "4,096 pass", 4_096, 1);
     time_decoding(&gpu, "25,200 pass", 25_200, 1);
     time_decoding(&gpu, "100 pass, 8 images", 100, 8);
+    time_drawing(&gpu);
     println!("SSD, 1,917 anchors, 91 classes, with the copies, as a CUDA graph:");
     let mut random = Random::new(4);
     let mut halves = |count: usize| -> Vec<u8> {

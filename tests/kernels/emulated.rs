@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
+use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
 use libloading::Library;
@@ -101,5 +102,9 @@ impl Machine for Emulated {
     fn decode(&self, batch: &DecodeBatch, images: usize) {
         self.run("run_decode", batch, batch.decode_grid(images));
         self.run("run_suppress", batch, batch.suppress_grid(images));
+    }
+
+    fn draw(&self, canvas: &Canvas) {
+        self.run("run_overlay", canvas, canvas.grid());
     }
 }

@@ -81,4 +81,8 @@ void run_decode(const DecodeBatch *batch, const u32 *grid) {
 void run_suppress(const DecodeBatch *batch, const u32 *grid) {
     run_waiting([](const void *batch) { suppress(*static_cast<const DecodeBatch *>(batch)); }, batch, grid, 512);
 }
+
+void run_overlay(const Canvas *canvas, const u32 *grid) {
+    run_waiting([](const void *canvas) { overlay(*static_cast<const Canvas *>(canvas)); }, canvas, grid, 256);
+}
 }

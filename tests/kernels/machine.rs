@@ -1,5 +1,6 @@
 //! What the kernels run on in a test.
 
+use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
 
@@ -19,4 +20,5 @@ pub trait Machine {
     ) -> u64;
     fn preprocess(&self, batch: &PreprocessBatch);
     fn decode(&self, batch: &DecodeBatch, images: usize);
+    fn draw(&self, canvas: &Canvas);
 }

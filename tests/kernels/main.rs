@@ -2,6 +2,7 @@
 //! in tests/gpu run the same cases on a GPU.
 
 mod decode_cases;
+mod draw_cases;
 mod emulated;
 mod machine;
 mod picture;
@@ -39,5 +40,9 @@ emulated! {
         equal_scores_go_by_anchor,
         without_candidates_there_are_no_detections,
         of_too_many_candidates_the_highest_count,
+    ;
+    draw_cases:
+        fills_and_masks_blend_in_every_format,
+        more_primitives_than_a_block_takes_at_once_keep_their_order,
     ;
 }

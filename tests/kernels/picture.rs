@@ -87,6 +87,11 @@ impl Picture {
         self.frame(DeviceStorage::Texture, objects)
     }
 
+    /// The bytes of each plane, and from one row to the next.
+    pub fn planes(&self) -> &[(Vec<u8>, usize)] {
+        &self.planes
+    }
+
     fn frame(&self, storage: DeviceStorage, planes: [DevicePlane; 3]) -> DeviceFrame {
         DeviceFrame {
             format: self.format,

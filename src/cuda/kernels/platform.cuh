@@ -78,6 +78,7 @@ DEVICE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
 
 // Atomic within the memory that all threads of the launch see; the value from before.
 DEVICE u32 fetch_add(u32 *counter, u32 count) { return __atomic_fetch_add(counter, count, __ATOMIC_RELAXED); }
+DEVICE void set_bits(u32 *word, u32 bits) { __atomic_fetch_or(word, bits, __ATOMIC_RELAXED); }
 DEVICE void clear_bits(u32 *word, u32 bits) { __atomic_fetch_and(word, ~bits, __ATOMIC_RELAXED); }
 
 // The element types of tensors.
