@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use gstrsdetectnet::{cuda, decode, preprocess};
+
 fn committed() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/kernels.ptx");
     std::fs::read_to_string(path).unwrap()
@@ -40,4 +42,18 @@ fn every_gpu_since_the_jetson_nano_can_load_the_kernels() {
         !ptx.contains(".local"),
         "a kernel needs memory that is slow"
     );
+}
+
+#[test]
+fn parameters_have_the_size_that_the_kernels_expect() {
+    let ptx = committed();
+    for (kernel, size) in [
+        ("preprocess", size_of::<preprocess::cuda::Batch>()),
+        ("decode", size_of::<decode::cuda::Batch>()),
+        ("suppress", size_of::<decode::cuda::Batch>()),
+        ("overlay", size_of::<cuda::draw::Canvas>()),
+    ] {
+        let declaration = format!("{kernel}_param_0[{size}]");
+        assert!(ptx.contains(&declaration), "{declaration}");
+    }
 }
