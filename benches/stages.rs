@@ -137,6 +137,7 @@ fn attach(bencher: Bencher, objects: usize) {
             roi::attach(
                 buffer.make_mut(),
                 (WIDTH as u32, HEIGHT as u32),
+                None,
                 &detections,
                 &labels,
             );

@@ -118,6 +118,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = match &source {
         ModelSource::Bundled(bundled) => Model::Bytes(bundled.onnx),
         ModelSource::File(path) => Model::File(path),
+        ModelSource::Engine(_) => {
+            return Err("an .onnx model is needed to compare on the CPU".into());
+        }
     };
     let mut session = Session::load(model, options.threads as usize)?;
     engine_alone(&mut session)?;

@@ -3,11 +3,14 @@
 //! Every call needs a current context, the one that the frames' memory belongs to. Streams are the caller's;
 //! nothing here waits for a GPU.
 
+pub mod context;
 pub mod draw;
 pub mod driver;
 pub mod planes;
+pub mod stream;
 mod symbols;
 pub mod texture;
+pub mod upload;
 
 use std::ffi::{CStr, c_void};
 

@@ -54,7 +54,7 @@ pub struct UnexpectedShape {
 /// What is kept of the network's candidates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selection {
-    /// Least confidence by class; infinite for classes that are not wanted.
+    /// What the confidence must exceed, by class; infinite for classes that are not wanted.
     pub thresholds: Vec<f32>,
     pub iou_threshold: f32,
     pub max_detections: usize,
@@ -64,10 +64,10 @@ impl Selection {
     fn wants(&self, class: usize, confidence: f32) -> bool {
         self.thresholds
             .get(class)
-            .is_some_and(|threshold| confidence >= *threshold)
+            .is_some_and(|threshold| confidence > *threshold)
     }
 
-    /// No candidate below this can be wanted.
+    /// Only candidates above this can be wanted.
     fn least_threshold(&self) -> f32 {
         self.thresholds
             .iter()
@@ -84,6 +84,11 @@ impl Layout {
             .ok_or_else(|| UnknownLayout {
                 seen: describe(outputs),
             })
+    }
+
+    /// Indices into the network's outputs: scores and boxes of SSD, twice the only one of YOLOv5.
+    pub fn outputs(&self) -> (usize, usize) {
+        self.outputs
     }
 
     /// What the family's networks want done to pixels, where the model says nothing else. Networks that take

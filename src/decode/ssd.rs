@@ -42,7 +42,7 @@ pub(super) fn decode(
         .zip(boxes.chunks_exact(4))
     {
         let scores = &scores[FIRST_CLASS..];
-        if !scores.iter().any(|&score| score >= least) {
+        if !scores.iter().any(|&score| score > least) {
             continue;
         }
         let (class, confidence) = arg_max(scores);

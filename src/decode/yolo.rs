@@ -39,7 +39,7 @@ pub(super) fn decode(
     for row in rows.chunks_exact(row_length) {
         // Classes are at most 1, so the objectness alone rules most candidates out.
         let objectness = row[4];
-        if objectness < least {
+        if objectness <= least {
             continue;
         }
         let (class, score) = arg_max(&row[BEFORE_CLASSES..]);

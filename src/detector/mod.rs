@@ -1,25 +1,68 @@
-//! Preprocessing, engine and decoding put together: a frame goes in, its detections come out.
+//! Preprocessing, engine and decoding put together: frames go in, their detections come out.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+mod host;
+mod labels;
+mod tensorrt;
 
-use crate::decode::{Family, Layout, Selection, UnexpectedShape, UnknownLayout};
+use std::ffi::c_void;
+use std::ops::{AddAssign, ControlFlow};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use once_cell::sync::Lazy;
+
+use crate::cuda::context::{Context, ContextError};
+use crate::cuda::{self, CudaError};
+use crate::decode::{Layout, Selection, UnexpectedShape, UnknownLayout};
 use crate::detection::Detection;
-use crate::engine::onnxruntime::{self, InputMut, Model, Session};
+use crate::engine::onnxruntime;
+use crate::engine::tensorrt::{CacheError, Precision, TensorRtError, library};
 use crate::frame::system::Plane;
-use crate::frame::{Colorimetry, PixelFormat, SystemFrame};
+use crate::frame::{Colorimetry, DeviceFrame, PixelFormat, SystemFrame};
+use crate::model::onnx::OnnxError;
 use crate::model::{Labels, LabelsError, ModelError, ModelSource};
-use crate::preprocess::cpu::Preprocessor;
+use crate::preprocess::cuda::PreprocessError;
+
+pub use host::HostDetector;
+pub use tensorrt::TensorRtDetector;
+
+static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
+    gst::DebugCategory::new(
+        "rsdetectnet-detector",
+        gst::DebugColorFlags::empty(),
+        Some("Loading models and running them for rsdetectnet"),
+    )
+});
+
+/// Which engine runs the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// TensorRT where a GPU and TensorRT are, else ONNX Runtime.
+    #[default]
+    Auto,
+    TensorRt,
+    OnnxRuntime,
+}
 
 /// What a detector is made from; all of it is fixed once it is loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DetectorOptions {
     /// The name of a bundled model, or a file.
     pub model: String,
     /// A file with one label a line; else what the model itself or its folder says.
     pub labels: Option<PathBuf>,
+    pub backend: Backend,
     /// Threads of the CPU engine; 0 chooses by the machine.
     pub threads: usize,
+    /// The GPU, counted from 0.
+    pub gpu_id: u32,
+    /// The deep learning accelerator of a Jetson to use instead of the GPU's own units.
+    pub dla_core: Option<u32>,
+    pub precision: Precision,
+    /// Where built engines are kept; else the user's cache.
+    pub engine_cache: Option<PathBuf>,
+    /// Frames that the engine takes at once at most; 0 chooses.
+    pub batch_size: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -28,21 +71,62 @@ pub enum LoadError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Labels(#[from] LabelsError),
-    #[error("{0}")]
-    Engine(#[from] onnxruntime::Error),
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
     #[error(transparent)]
     Layout(#[from] UnknownLayout),
+    #[error(transparent)]
+    OnnxRuntime(#[from] onnxruntime::Error),
+    #[error(transparent)]
+    TensorRt(#[from] TensorRtError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error("backend=tensorrt needs an NVIDIA GPU: {0}")]
+    Context(#[from] ContextError),
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+    #[error(transparent)]
+    FirstRun(Box<DetectError>),
+    #[error("{0} is a TensorRT engine, which only backend=tensorrt runs")]
+    EngineWithoutGpu(PathBuf),
+    #[error(
+        "the model's inputs are {seen}; one image input [N,3,H,W] or [N,H,W,3] of float32, float16 or uint8 is needed"
+    )]
+    Input { seen: String },
+    #[error(
+        "the size of {tensor} is known only when the network runs, which TensorRT cannot prepare for here"
+    )]
+    OpenShape { tensor: String },
+    #[error("there is no home folder to keep engines in: set engine-cache")]
+    NoCacheFolder,
+}
+
+impl From<DetectError> for LoadError {
+    fn from(error: DetectError) -> Self {
+        Self::FirstRun(Box::new(error))
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
     #[error(transparent)]
-    Engine(#[from] onnxruntime::Error),
+    OnnxRuntime(#[from] onnxruntime::Error),
     #[error(transparent)]
     Shape(#[from] UnexpectedShape),
+    #[error(transparent)]
+    TensorRt(#[from] TensorRtError),
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    #[error(
+        "frames in GPU memory are inspected with backend=tensorrt alone; put a download, such as cudadownload or nvvideoconvert, before this element"
+    )]
+    GpuFrameOnCpu,
 }
 
-/// How long the stages of one inspection took.
+/// How long the stages of one inspection took on the host. On a GPU the stages run without the host: `preprocess`
+/// is the time to enqueue them all, `infer` the wait for the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
     pub preprocess: Duration,
@@ -56,45 +140,100 @@ impl Timings {
     }
 }
 
-/// A loaded model with all that it needs to inspect frames in system memory, one at a time.
-pub struct Detector {
-    session: Session,
-    preprocessor: Preprocessor,
-    layout: Layout,
-    labels: Labels,
+impl AddAssign for Timings {
+    fn add_assign(&mut self, other: Self) {
+        self.preprocess += other.preprocess;
+        self.infer += other.infer;
+        self.decode += other.decode;
+    }
+}
+
+/// The frames of one buffer.
+#[derive(Clone, Copy, Debug)]
+pub enum Frames<'a> {
+    System(SystemFrame<'a>),
+    /// In GPU memory, valid in the detector's context.
+    Device {
+        frames: &'a [DeviceFrame],
+        /// The `CUstream` of that context on which the frames are still being written.
+        pending: Option<*mut c_void>,
+    },
+}
+
+/// Told of what takes long while a model is loaded: a text, and a percentage where it is known. A `Break` stops it.
+pub type LoadProgress<'a> = dyn FnMut(&str, Option<u32>) -> ControlFlow<()> + Send + 'a;
+
+/// A loaded model.
+pub enum Detector {
+    Host(Box<HostDetector>),
+    TensorRt(Box<TensorRtDetector>),
 }
 
 impl Detector {
-    pub fn load(options: &DetectorOptions) -> Result<Self, LoadError> {
-        let source = ModelSource::resolve(&options.model)?;
-        let model = match &source {
-            ModelSource::Bundled(bundled) => Model::Bytes(bundled.onnx),
-            ModelSource::File(path) => Model::File(path),
+    /// Loads a model; on a GPU in `context`, or else in the GPU's primary one.
+    pub fn load(
+        options: &DetectorOptions,
+        context: Option<Context>,
+        progress: &mut LoadProgress<'_>,
+    ) -> Result<Self, LoadError> {
+        if !wants_gpu(options) {
+            return Ok(Self::Host(Box::new(HostDetector::load(options)?)));
+        }
+        // What is wrong with the model itself is found before a GPU is.
+        ModelSource::resolve(&options.model)?;
+        let context = match context {
+            Some(context) => context,
+            None => Context::primary(options.gpu_id)?,
         };
-        let session = Session::load(model, options.threads)?;
-        let layout = Layout::recognize(session.outputs())?;
-        let labels = find_labels(options, &source, &session, &layout)?;
-        let preparation = layout.default_preparation(session.input_element());
-        let preprocessor = Preprocessor::new(session.geometry(), preparation);
-        Ok(Self {
-            session,
-            preprocessor,
-            layout,
-            labels,
-        })
+        let detector = TensorRtDetector::load(options, context, progress)?;
+        Ok(Self::TensorRt(Box::new(detector)))
     }
 
     pub fn labels(&self) -> &Labels {
-        &self.labels
+        match self {
+            Self::Host(detector) => detector.labels(),
+            Self::TensorRt(detector) => detector.labels(),
+        }
     }
 
-    /// The engine and the layout, for logs and `stats`.
-    pub fn describe(&self) -> String {
-        let geometry = self.session.geometry();
-        format!(
-            "{:?} with {} classes, input {}x{}",
-            self.layout.family, self.layout.classes, geometry.width, geometry.height
-        )
+    fn layout(&self) -> &Layout {
+        match self {
+            Self::Host(detector) => detector.layout(),
+            Self::TensorRt(detector) => detector.layout(),
+        }
+    }
+
+    /// The engine and where it runs, for logs and `stats`.
+    pub fn description(&self) -> &str {
+        match self {
+            Self::Host(detector) => detector.description(),
+            Self::TensorRt(detector) => detector.description(),
+        }
+    }
+
+    /// The context in which frames in GPU memory must lie.
+    pub fn context(&self) -> Option<&Context> {
+        match self {
+            Self::Host(_) => None,
+            Self::TensorRt(detector) => Some(detector.context()),
+        }
+    }
+
+    /// Replaces `detections` by what the network finds in each frame, best first.
+    pub fn detect(
+        &mut self,
+        frames: Frames<'_>,
+        selection: &Selection,
+        detections: &mut Vec<Vec<Detection>>,
+    ) -> Result<Timings, DetectError> {
+        match (self, frames) {
+            (Self::TensorRt(detector), frames) => detector.detect(frames, selection, detections),
+            (Self::Host(detector), Frames::System(frame)) => {
+                detections.resize_with(1, Vec::new);
+                detector.detect(&frame, selection, &mut detections[0])
+            }
+            (Self::Host(_), Frames::Device { .. }) => Err(DetectError::GpuFrameOnCpu),
+        }
     }
 
     /// Runs the network on an empty picture until it is warm; returns what one inspection then takes.
@@ -102,96 +241,45 @@ impl Detector {
         const SIDE: usize = 64;
         const RUNS: usize = 3;
         let pixels = [128; SIDE * SIDE];
+        let luma = Plane {
+            data: &pixels,
+            stride: SIDE,
+        };
         let frame = SystemFrame {
             format: PixelFormat::Gray8,
             colorimetry: Colorimetry::default(),
             width: SIDE,
             height: SIDE,
-            planes: [
-                Plane {
-                    data: &pixels,
-                    stride: SIDE,
-                },
-                Plane::default(),
-                Plane::default(),
-            ],
+            planes: [luma, Plane::default(), Plane::default()],
         };
         let selection = Selection {
-            thresholds: vec![f32::INFINITY; self.layout.classes],
+            thresholds: vec![f32::INFINITY; self.layout().classes],
             iou_threshold: 1.0,
             max_detections: 1,
         };
         let mut timings = Timings::default();
         for _ in 0..RUNS {
-            timings = self.detect(&frame, &selection, &mut Vec::new())?;
+            timings = self.detect(Frames::System(frame), &selection, &mut Vec::new())?;
         }
         Ok(timings.total())
     }
-
-    /// Replaces `detections` by what the network finds in the frame, best first.
-    pub fn detect(
-        &mut self,
-        frame: &SystemFrame<'_>,
-        selection: &Selection,
-        detections: &mut Vec<Detection>,
-    ) -> Result<Timings, DetectError> {
-        let start = Instant::now();
-        let placement = match self.session.input() {
-            InputMut::Float32(tensor) => self.preprocessor.run(frame, tensor),
-            InputMut::Uint8(tensor) => self.preprocessor.run(frame, tensor),
-        };
-        let preprocessed = Instant::now();
-        let geometry = self.session.geometry();
-        let (inferred, decoded) = self.session.run(|outputs| {
-            let inferred = Instant::now();
-            let decoded = self
-                .layout
-                .decode(outputs, geometry, &placement, selection, detections);
-            (inferred, decoded)
-        })?;
-        decoded?;
-        Ok(Timings {
-            preprocess: preprocessed - start,
-            infer: inferred - preprocessed,
-            decode: inferred.elapsed(),
-        })
-    }
 }
 
-/// Labels by the strongest word: the user's file, the model's own metadata, a file beside the model.
-fn find_labels(
-    options: &DetectorOptions,
-    source: &ModelSource,
-    session: &Session,
-    layout: &Layout,
-) -> Result<Labels, LabelsError> {
-    let fit = |labels: Labels, origin: &str| {
-        labels.fitted_to(layout.classes, layout.family == Family::Ssd, origin)
-    };
-    if let Some(path) = &options.labels {
-        return fit(Labels::read(path)?, &path.display().to_string());
-    }
-    let path = match source {
-        ModelSource::Bundled(bundled) => {
-            return fit(Labels::from_lines(bundled.labels), bundled.name);
+/// Whether a GPU is to run the model: when asked to, when the model is an engine, or when there is all that it takes.
+pub fn wants_gpu(options: &DetectorOptions) -> bool {
+    match options.backend {
+        Backend::TensorRt => true,
+        Backend::OnnxRuntime => false,
+        Backend::Auto if ModelSource::is_engine(&options.model) => true,
+        Backend::Auto => {
+            let obstacle = match cuda::driver::load() {
+                Err(error) => Some(error.to_string()),
+                Ok(_) => library().err().map(|error| error.to_string()),
+            };
+            if let Some(obstacle) = &obstacle {
+                gst::info!(CAT, "not on a GPU: {obstacle}");
+            }
+            obstacle.is_none()
         }
-        ModelSource::File(path) => path,
-    };
-    let names = session.metadata("names");
-    if let Some(labels) = names.as_deref().and_then(Labels::from_ultralytics_names) {
-        return fit(labels, "the model's metadata");
     }
-    match sidecar(path) {
-        Some(sidecar) => fit(Labels::read(&sidecar)?, &sidecar.display().to_string()),
-        None => Ok(Labels::numbered(layout.classes)),
-    }
-}
-
-/// `yolo.labels.txt`, `yolo.txt` or `labels.txt` beside `yolo.onnx`.
-fn sidecar(model: &Path) -> Option<PathBuf> {
-    ["labels.txt", "txt"]
-        .into_iter()
-        .map(|extension| model.with_extension(extension))
-        .chain([model.with_file_name("labels.txt")])
-        .find(|path| path.is_file())
 }

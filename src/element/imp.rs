@@ -1,21 +1,25 @@
 //! The element's class, pads, events, queries and states.
 
-use std::sync::Mutex;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use gst_video::VideoCapsBuilder;
 use once_cell::sync::Lazy;
 
+use super::loader::{self, Loaded, Loader};
+use super::memory::{self, Format};
 use super::quality::Quality;
 use super::settings::Settings;
 use super::statistics::{Fate, Statistics};
 use super::streaming::{InspectError, Streaming};
-use crate::detector::{Detector, LoadError};
-use crate::frame::buffer::{FrameShape, SYSTEM_FORMATS};
+use crate::cuda::context::Context;
+use crate::detector::{self, LoadError};
+use crate::frame::context_offer::ContextOffer;
+use crate::frame::gstcuda::CudaContext;
 use crate::lock;
 
 pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
@@ -47,6 +51,12 @@ pub struct RsDetectNet {
     /// Set when `settings` changed and the streaming thread has not taken them over yet.
     settings_changed: AtomicBool,
     streaming: Mutex<Option<Streaming>>,
+    /// A model whose engine is being built while the element waits for its first frame.
+    loader: Mutex<Option<Arc<Loader>>>,
+    /// The CUDA context shared with the elements around, for the GPU that is set.
+    offer: Mutex<Arc<ContextOffer>>,
+    /// Whether frames in GPU memory are welcome.
+    on_gpu: AtomicBool,
     quality: Mutex<Quality>,
     statistics: Mutex<Statistics>,
     /// What one inspection takes, in nanoseconds, measured when the model was loaded.
@@ -78,6 +88,9 @@ impl ObjectSubclass for RsDetectNet {
             .event_function(|pad, parent, event| {
                 Self::catch_panic_pad_function(parent, || false, |this| this.sink_event(pad, event))
             })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |this| this.query(pad, query))
+            })
             .flags(proxied)
             .build();
         let src_pad = pad("src")
@@ -85,7 +98,7 @@ impl ObjectSubclass for RsDetectNet {
                 Self::catch_panic_pad_function(parent, || false, |this| this.src_event(pad, event))
             })
             .query_function(|pad, parent, query| {
-                Self::catch_panic_pad_function(parent, || false, |this| this.src_query(pad, query))
+                Self::catch_panic_pad_function(parent, || false, |this| this.query(pad, query))
             })
             .flags(proxied)
             .build();
@@ -95,6 +108,9 @@ impl ObjectSubclass for RsDetectNet {
             settings: Mutex::default(),
             settings_changed: AtomicBool::new(false),
             streaming: Mutex::default(),
+            loader: Mutex::default(),
+            offer: Mutex::new(Arc::new(ContextOffer::new(0))),
+            on_gpu: AtomicBool::new(true),
             quality: Mutex::default(),
             statistics: Mutex::default(),
             latency: AtomicU64::new(0),
@@ -153,7 +169,7 @@ impl ElementImpl for RsDetectNet {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
-            let caps = VideoCapsBuilder::new().format_list(SYSTEM_FORMATS).build();
+            let caps = memory::all_caps();
             [
                 ("sink", gst::PadDirection::Sink),
                 ("src", gst::PadDirection::Src),
@@ -167,59 +183,142 @@ impl ElementImpl for RsDetectNet {
         &TEMPLATES
     }
 
+    fn set_context(&self, context: &gst::Context) {
+        self.offer().set_context(self.obj().upcast_ref(), context);
+        self.parent_set_context(context);
+    }
+
     fn change_state(
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        if transition == gst::StateChange::ReadyToPaused {
-            self.start().map_err(|error| {
+        match transition {
+            gst::StateChange::NullToReady => self.share_context(),
+            gst::StateChange::ReadyToPaused => self.start().map_err(|error| {
                 self.post_error_message(error);
                 gst::StateChangeError
-            })?;
+            })?,
+            // The streaming thread may wait for the model.
+            gst::StateChange::PausedToReady => self.cancel_loading(),
+            _ => {}
         }
         let success = self.parent_change_state(transition);
         let stopped = transition == gst::StateChange::PausedToReady;
         if stopped || (transition == gst::StateChange::ReadyToPaused && success.is_err()) {
+            self.cancel_loading();
+            lock(&self.loader).take();
             lock(&self.streaming).take();
+        }
+        if transition == gst::StateChange::ReadyToNull {
+            self.offer().clear();
         }
         success
     }
 }
 
 impl RsDetectNet {
-    /// Loads the model and measures what one inspection takes.
+    /// What shares the CUDA context of the GPU that is set.
+    fn offer(&self) -> Arc<ContextOffer> {
+        let gpu_id = lock(&self.settings).gpu_id;
+        let mut offer = lock(&self.offer);
+        if offer.gpu_id() != gpu_id {
+            *offer = Arc::new(ContextOffer::new(gpu_id));
+        }
+        Arc::clone(&offer)
+    }
+
+    /// Agrees with the elements around on one CUDA context, before decoders make their own.
+    fn share_context(&self) {
+        let options = lock(&self.settings).detector_options();
+        if !detector::wants_gpu(&options) {
+            return;
+        }
+        if let Err(error) = self.offer().ensure(self.obj().upcast_ref()) {
+            gst::info!(CAT, imp = self, "no CUDA context is shared: {error}");
+        }
+    }
+
+    fn cancel_loading(&self) {
+        let loader = lock(&self.loader).clone();
+        if let Some(loader) = loader {
+            loader.cancel();
+        }
+    }
+
+    /// Loads the model. Where its engine has to be built, that goes on after this returns.
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        self.settings_changed.store(false, Ordering::Release);
-        let progress = |kind, text: &str| {
-            let message = gst::message::Progress::builder(kind, LOAD_PROGRESS, text);
-            let _ = self.obj().post_message(message.src(&*self.obj()).build());
-        };
-        progress(
+        self.post_progress(
             gst::ProgressType::Start,
             &format!("Loading {}", settings.model),
         );
-        let started = Instant::now();
-        let (streaming, latency, backend) = self.load(&settings).inspect_err(|_| {
-            progress(
-                gst::ProgressType::Error,
-                &format!("{} was not loaded", settings.model),
-            );
+        let options = settings.detector_options();
+        let on_gpu = detector::wants_gpu(&options);
+        self.on_gpu.store(on_gpu, Ordering::Release);
+        let context = match self.offer().context().filter(|_| on_gpu) {
+            Some(context) => Some(context_of(context).map_err(|e| load_error(&e))?),
+            None => None,
+        };
+        let element = self.obj().downgrade();
+        let report = move |phase: &str, percent: Option<u32>| {
+            if let Some(element) = element.upgrade() {
+                let percent = percent.map_or_else(String::new, |percent| format!(" {percent}%"));
+                let text = format!("Building an engine for this GPU: {phase}{percent}");
+                element
+                    .imp()
+                    .post_progress(gst::ProgressType::Continue, &text);
+            }
+        };
+        let loader = Loader::start(options, context, report).map_err(|error| {
+            gst::error_msg!(
+                gst::CoreError::Thread,
+                ("no thread to load the model: {}", error)
+            )
+        })?;
+        match loader.wait_unless_long() {
+            Some(outcome) => self.finish_loading(outcome),
+            None => {
+                *lock(&self.loader) = Some(Arc::new(loader));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes over a loaded model, or says why there is none.
+    fn finish_loading(&self, outcome: Result<Loaded, LoadError>) -> Result<(), gst::ErrorMessage> {
+        let settings = lock(&self.settings).clone();
+        self.settings_changed.store(false, Ordering::Release);
+        let loaded = outcome.map_err(|error| load_error(&error));
+        let made = loaded.and_then(|(detector, inspection)| {
+            let backend = detector.description().to_owned();
+            let streaming = Streaming::new(detector, &settings)
+                .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{}", e)))?;
+            Ok((streaming, inspection, backend))
+        });
+        let (mut streaming, inspection, backend) = made.inspect_err(|_| {
+            let text = format!("{} was not loaded", settings.model);
+            self.post_progress(gst::ProgressType::Error, &text);
         })?;
         gst::info!(
             CAT,
             imp = self,
-            "{}: {backend}, loaded in {:?}, one inspection takes {latency}",
-            settings.model,
-            started.elapsed()
+            "{}: {backend}, one inspection takes {inspection:?}",
+            settings.model
         );
-        progress(
-            gst::ProgressType::Complete,
-            &format!("{} runs on {backend}", settings.model),
-        );
+        let text = format!("{} runs on {backend}", settings.model);
+        self.post_progress(gst::ProgressType::Complete, &text);
+        streaming.format = self
+            .sink_pad
+            .current_caps()
+            .and_then(|caps| Format::from_caps(&caps));
+        streaming.segment = self
+            .sink_pad
+            .sticky_event::<gst::event::Segment>(0)
+            .and_then(|segment| segment.segment().clone().downcast().ok());
         *lock(&self.statistics) = Statistics::new(backend);
         *lock(&self.quality) = Quality::default();
         *lock(&self.streaming) = Some(streaming);
+        let latency = gst::ClockTime::try_from(inspection).unwrap_or_default();
         if self.latency.swap(latency.nseconds(), Ordering::AcqRel) != latency.nseconds() {
             let message = gst::message::Latency::builder().src(&*self.obj());
             let _ = self.obj().post_message(message.build());
@@ -227,28 +326,42 @@ impl RsDetectNet {
         Ok(())
     }
 
-    fn load(
-        &self,
-        settings: &Settings,
-    ) -> Result<(Streaming, gst::ClockTime, String), gst::ErrorMessage> {
-        let wrong = |error: &dyn std::fmt::Display| {
-            gst::error_msg!(gst::ResourceError::Settings, ("{}", error))
+    fn post_progress(&self, kind: gst::ProgressType, text: &str) {
+        let message = gst::message::Progress::builder(kind, LOAD_PROGRESS, text);
+        let _ = self.obj().post_message(message.src(&*self.obj()).build());
+    }
+
+    /// Waits for a model that is still being loaded.
+    fn wait_for_model(&self) -> Result<(), gst::FlowError> {
+        let Some(loader) = lock(&self.loader).clone() else {
+            return Ok(());
         };
-        let mut detector =
-            Detector::load(&settings.detector_options()).map_err(|error| match &error {
-                LoadError::Model(_) | LoadError::Labels(_) => {
-                    gst::error_msg!(gst::ResourceError::NotFound, ("{}", error))
-                }
-                LoadError::Engine(_) => gst::error_msg!(gst::LibraryError::Init, ("{}", error)),
-                LoadError::Layout(_) => wrong(&error),
-            })?;
-        let inspection = detector
-            .measure()
-            .map_err(|error| gst::error_msg!(gst::LibraryError::Failed, ("{}", error)))?;
-        let backend = detector.describe();
-        let streaming = Streaming::new(detector, settings).map_err(|error| wrong(&error))?;
-        let latency = gst::ClockTime::try_from(inspection).unwrap_or_default();
-        Ok((streaming, latency, backend))
+        let outcome = loader.wait_to_the_end().ok_or(gst::FlowError::Flushing)?;
+        lock(&self.loader).take();
+        self.finish_loading(outcome).map_err(|error| {
+            self.post_error_message(error);
+            gst::FlowError::Error
+        })
+    }
+
+    /// Loads the model anew in the CUDA context of the frames, which is not the one that was offered.
+    fn adopt(&self, context: CudaContext) -> Result<(), gst::FlowError> {
+        gst::info!(CAT, imp = self, "moving to the frames' own CUDA context");
+        let options = lock(&self.settings).detector_options();
+        self.offer().adopt(context.clone());
+        let loaded = context_of(context).and_then(|context| {
+            loader::load(&options, Some(context), &mut |_, _| {
+                ControlFlow::Continue(())
+            })
+        });
+        let (detector, _) = loaded.map_err(|error| {
+            self.post_error_message(load_error(&error));
+            gst::FlowError::Error
+        })?;
+        if let Some(streaming) = lock(&self.streaming).as_mut() {
+            streaming.replace_detector(detector);
+        }
+        Ok(())
     }
 
     fn sink_chain(
@@ -256,11 +369,12 @@ impl RsDetectNet {
         _pad: &gst::Pad,
         mut buffer: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let inspected = {
-            let mut streaming = lock(&self.streaming);
-            let streaming = streaming.as_mut().ok_or(gst::FlowError::Flushing)?;
-            self.inspect(streaming, &mut buffer)
-        };
+        self.wait_for_model()?;
+        let mut inspected = self.inspect_locked(&mut buffer)?;
+        if let Err(InspectError::OtherContext(context)) = inspected {
+            self.adopt(context)?;
+            inspected = self.inspect_locked(&mut buffer)?;
+        }
         match inspected {
             Ok(Some(aftermath)) => self.tell(&buffer, aftermath),
             Ok(None) => {
@@ -273,17 +387,24 @@ impl RsDetectNet {
             }
             Err(error) => {
                 match &error {
-                    InspectError::Frame(_) => {
-                        gst::element_imp_error!(self, gst::StreamError::Format, ("{}", error))
-                    }
-                    InspectError::Detect(_) => {
+                    InspectError::Detect(_) | InspectError::OtherContext(_) => {
                         gst::element_imp_error!(self, gst::LibraryError::Failed, ("{}", error))
                     }
+                    _ => gst::element_imp_error!(self, gst::StreamError::Format, ("{}", error)),
                 }
                 return Err(gst::FlowError::Error);
             }
         }
         self.src_pad.push(buffer)
+    }
+
+    fn inspect_locked(
+        &self,
+        buffer: &mut gst::Buffer,
+    ) -> Result<Result<Option<Aftermath>, InspectError>, gst::FlowError> {
+        let mut streaming = lock(&self.streaming);
+        let streaming = streaming.as_mut().ok_or(gst::FlowError::Flushing)?;
+        Ok(self.inspect(streaming, buffer))
     }
 
     /// Decides on one frame and inspects it; None where its caps are not known.
@@ -297,7 +418,7 @@ impl RsDetectNet {
             let settings = lock(&self.settings).clone();
             aftermath.bad_settings = streaming.apply(&settings).err().map(|e| e.to_string());
         }
-        let Some(shape) = streaming.shape.clone() else {
+        let Some(format) = streaming.format.clone() else {
             return Ok(None);
         };
         aftermath.running_time = streaming.running_time(buffer);
@@ -315,7 +436,7 @@ impl RsDetectNet {
                     Fate::Late
                 }
                 None => {
-                    let (fate, detections) = streaming.inspect(&shape, buffer)?;
+                    let (fate, detections) = streaming.inspect(&format, buffer)?;
                     aftermath.detections = detections;
                     fate
                 }
@@ -361,8 +482,7 @@ impl RsDetectNet {
         gst::log!(CAT, obj = pad, "{event:?}");
         match event.view() {
             gst::EventView::Caps(caps) => {
-                let info = gst_video::VideoInfo::from_caps(caps.caps());
-                let Some(shape) = info.ok().and_then(FrameShape::new) else {
+                let Some(format) = Format::from_caps(caps.caps()) else {
                     gst::element_imp_error!(
                         self,
                         gst::CoreError::Negotiation,
@@ -371,7 +491,7 @@ impl RsDetectNet {
                     return false;
                 };
                 if let Some(streaming) = lock(&self.streaming).as_mut() {
-                    streaming.shape = Some(shape);
+                    streaming.format = Some(format);
                     streaming.forget_past();
                 }
             }
@@ -401,10 +521,36 @@ impl RsDetectNet {
         gst::Pad::event_default(pad, Some(&*self.obj()), event)
     }
 
-    fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
-        let gst::QueryViewMut::Latency(latency) = query.view_mut() else {
-            return gst::Pad::query_default(pad, Some(&*self.obj()), query);
-        };
+    fn query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        match query.view_mut() {
+            gst::QueryViewMut::Latency(latency) if *pad == self.src_pad => {
+                self.query_latency(latency)
+            }
+            gst::QueryViewMut::Context(_) => {
+                self.offer().answer(self.obj().upcast_ref(), query)
+                    || gst::Pad::query_default(pad, Some(&*self.obj()), query)
+            }
+            gst::QueryViewMut::Caps(_) => self.query_caps(pad, query),
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+
+    /// What the other side of the element can take or give, without GPU memory where there is no GPU.
+    fn query_caps(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        let answered = gst::Pad::query_default(pad, Some(&*self.obj()), query);
+        if answered
+            && !self.on_gpu.load(Ordering::Acquire)
+            && let gst::QueryViewMut::Caps(caps) = query.view_mut()
+            && let Some(result) = caps.result_owned()
+        {
+            let possible =
+                result.intersect_with_mode(&memory::system_caps(), gst::CapsIntersectMode::First);
+            caps.set_result(&possible);
+        }
+        answered
+    }
+
+    fn query_latency(&self, latency: &mut gst::query::Latency) -> bool {
         let mut upstream = gst::query::Latency::new();
         if !self.sink_pad.peer_query(&mut upstream) {
             return false;
@@ -413,5 +559,25 @@ impl RsDetectNet {
         let own = gst::ClockTime::from_nseconds(self.latency.load(Ordering::Acquire));
         latency.set(live, least + own, most.map(|most| most + own));
         true
+    }
+}
+
+/// A context of GStreamer as one to work in.
+fn context_of(context: CudaContext) -> Result<Context, LoadError> {
+    let handle = context.handle();
+    // SAFETY: the GstCudaContext keeps its CUcontext alive.
+    Ok(unsafe { Context::foreign(handle, Arc::new(context)) }?)
+}
+
+/// Why a model could not be loaded, in GStreamer's domains.
+fn load_error(error: &LoadError) -> gst::ErrorMessage {
+    match error {
+        LoadError::Model(_) | LoadError::Labels(_) => {
+            gst::error_msg!(gst::ResourceError::NotFound, ("{}", error))
+        }
+        LoadError::Layout(_) | LoadError::Input { .. } | LoadError::OpenShape { .. } => {
+            gst::error_msg!(gst::ResourceError::Settings, ("{}", error))
+        }
+        _ => gst::error_msg!(gst::LibraryError::Init, ("{}", error)),
     }
 }

@@ -1,6 +1,8 @@
 //! The GStreamer element: pads, properties, state, latency and quality of service; no inference code.
 
 mod imp;
+mod loader;
+mod memory;
 mod quality;
 mod settings;
 mod statistics;
@@ -16,7 +18,12 @@ glib::wrapper! {
 
 /// Registers the element with a plugin.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    settings::Backend::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    for enumeration in [
+        settings::Backend::static_type(),
+        settings::Precision::static_type(),
+    ] {
+        enumeration.mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
     gst::Element::register(
         Some(plugin),
         "rsdetectnet",

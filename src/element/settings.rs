@@ -7,7 +7,9 @@ use once_cell::sync::Lazy;
 
 use crate::decode::Selection;
 use crate::decode::classes::{ClassFilter, ClassFilterError};
-use crate::detector::DetectorOptions;
+use crate::decode::cuda::MAX_DETECTIONS;
+use crate::detector::{self, DetectorOptions};
+use crate::engine::tensorrt;
 use crate::model::Labels;
 use crate::overlay::Parts;
 
@@ -16,10 +18,33 @@ use crate::overlay::Parts;
 #[enum_type(name = "GstRsDetectNetBackend")]
 pub enum Backend {
     #[default]
-    #[enum_value(name = "ONNX Runtime on the CPU", nick = "auto")]
+    #[enum_value(
+        name = "TensorRT where a GPU and TensorRT are, else ONNX Runtime",
+        nick = "auto"
+    )]
     Auto,
+    #[enum_value(name = "TensorRT on an NVIDIA GPU", nick = "tensorrt")]
+    TensorRt,
     #[enum_value(name = "ONNX Runtime on the CPU", nick = "onnxruntime")]
     OnnxRuntime,
+}
+
+/// The arithmetic of an engine on a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstRsDetectNetPrecision")]
+pub enum Precision {
+    #[default]
+    #[enum_value(
+        name = "float16 where it is faster, or as the model is quantised",
+        nick = "auto"
+    )]
+    Auto,
+    #[enum_value(name = "float32", nick = "fp32")]
+    Fp32,
+    #[enum_value(name = "float16", nick = "fp16")]
+    Fp16,
+    #[enum_value(name = "int8, of models that are quantised (QDQ)", nick = "int8")]
+    Int8,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +53,11 @@ pub(super) struct Settings {
     pub labels: Option<String>,
     pub backend: Backend,
     pub threads: u32,
+    pub gpu_id: u32,
+    pub dla_core: i32,
+    pub precision: Precision,
+    pub engine_cache: Option<String>,
+    pub batch_size: u32,
     pub threshold: f32,
     pub iou_threshold: f32,
     pub max_detections: u32,
@@ -45,6 +75,11 @@ impl Default for Settings {
             labels: None,
             backend: Backend::default(),
             threads: 0,
+            gpu_id: 0,
+            dla_core: -1,
+            precision: Precision::default(),
+            engine_cache: None,
+            batch_size: 0,
             threshold: 0.5,
             iou_threshold: 0.5,
             max_detections: 100,
@@ -71,7 +106,22 @@ impl Settings {
         DetectorOptions {
             model: self.model.clone(),
             labels: self.labels.as_ref().map(Into::into),
+            backend: match self.backend {
+                Backend::Auto => detector::Backend::Auto,
+                Backend::TensorRt => detector::Backend::TensorRt,
+                Backend::OnnxRuntime => detector::Backend::OnnxRuntime,
+            },
             threads: self.threads as usize,
+            gpu_id: self.gpu_id,
+            dla_core: self.dla_core.try_into().ok(),
+            precision: match self.precision {
+                Precision::Auto => tensorrt::Precision::Auto,
+                Precision::Fp32 => tensorrt::Precision::Fp32,
+                Precision::Fp16 => tensorrt::Precision::Fp16,
+                Precision::Int8 => tensorrt::Precision::Int8,
+            },
+            engine_cache: self.engine_cache.as_ref().map(Into::into),
+            batch_size: self.batch_size,
         }
     }
 
@@ -103,6 +153,7 @@ impl Settings {
     pub fn specs() -> &'static [glib::ParamSpec] {
         static SPECS: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             let mut specs = model_specs(&Settings::default());
+            specs.extend(gpu_specs(&Settings::default()));
             specs.extend(selection_specs(&Settings::default()));
             specs.extend(output_specs(&Settings::default()));
             specs
@@ -117,6 +168,11 @@ impl Settings {
             "labels" => self.labels.to_value(),
             "backend" => self.backend.to_value(),
             "threads" => self.threads.to_value(),
+            "gpu-id" => self.gpu_id.to_value(),
+            "dla-core" => self.dla_core.to_value(),
+            "precision" => self.precision.to_value(),
+            "engine-cache" => self.engine_cache.to_value(),
+            "batch-size" => self.batch_size.to_value(),
             "threshold" => self.threshold.to_value(),
             "iou-threshold" => self.iou_threshold.to_value(),
             "max-detections" => self.max_detections.to_value(),
@@ -146,6 +202,11 @@ impl Settings {
             "labels" => take(&mut self.labels, value),
             "backend" => take(&mut self.backend, value),
             "threads" => take(&mut self.threads, value),
+            "gpu-id" => take(&mut self.gpu_id, value),
+            "dla-core" => take(&mut self.dla_core, value),
+            "precision" => take(&mut self.precision, value),
+            "engine-cache" => take(&mut self.engine_cache, value),
+            "batch-size" => take(&mut self.batch_size, value),
             "threshold" => take(&mut self.threshold, value),
             "iou-threshold" => take(&mut self.iou_threshold, value),
             "max-detections" => take(&mut self.max_detections, value),
@@ -163,7 +224,7 @@ fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {
     vec![
         glib::ParamSpecString::builder("model")
             .nick("Model")
-            .blurb("The network: the name of a bundled one (ssd-mobilenet-v2) or an .onnx file")
+            .blurb("The network: the name of a bundled one (ssd-mobilenet-v2), an .onnx file, or a TensorRT .engine or .plan")
             .default_value(Some(default.model.as_str()))
             .mutable_ready()
             .build(),
@@ -185,6 +246,43 @@ fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {
             .blurb("Threads of the CPU engine (0 = one for each core, at most 8)")
             .maximum(256)
             .default_value(default.threads)
+            .mutable_ready()
+            .build(),
+    ]
+}
+
+fn gpu_specs(default: &Settings) -> Vec<glib::ParamSpec> {
+    vec![
+        glib::ParamSpecUInt::builder("gpu-id")
+            .nick("GPU")
+            .blurb("The GPU that runs the model, counted from 0")
+            .maximum(127)
+            .default_value(default.gpu_id)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecInt::builder("dla-core")
+            .nick("DLA core")
+            .blurb("The deep learning accelerator of a Jetson that runs what it can of the model (-1 = none)")
+            .minimum(-1)
+            .maximum(15)
+            .default_value(default.dla_core)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("precision", default.precision)
+            .nick("Precision")
+            .blurb("The arithmetic of the engine that TensorRT builds")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("engine-cache")
+            .nick("Engine cache")
+            .blurb("Folder in which built engines are kept (none = rsdetectnet in the user's cache folder)")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("batch-size")
+            .nick("Batch size")
+            .blurb("Most frames that an engine takes at once, as nvstreammux batches them (0 = automatic)")
+            .maximum(32)
+            .default_value(default.batch_size)
             .mutable_ready()
             .build(),
     ]
@@ -215,7 +313,7 @@ fn selection_specs(default: &Settings) -> Vec<glib::ParamSpec> {
             .nick("Maximum detections")
             .blurb("Most detections of one frame; the most confident ones are kept")
             .minimum(1)
-            .maximum(10_000)
+            .maximum(MAX_DETECTIONS as u32)
             .default_value(default.max_detections)
             .mutable_playing()
             .build(),

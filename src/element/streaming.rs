@@ -2,13 +2,16 @@
 
 use std::time::Instant;
 
+use super::memory::{Format, Memory};
 use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
 use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::detector::{DetectError, Detector};
-use crate::frame::FrameError;
-use crate::frame::buffer::FrameShape;
+use crate::detector::{DetectError, Detector, Frames, Timings};
+use crate::frame::cuda::{CudaFrame, CudaFrameError};
+use crate::frame::gstcuda::CudaContext;
+use crate::frame::nvmm::{NvmmBuffer, NvmmError};
+use crate::frame::{DeviceFrame, FrameError};
 use crate::meta::message::{self, FrameFacts};
 use crate::meta::roi;
 use crate::overlay::{Overlay, Parts};
@@ -19,7 +22,13 @@ pub(super) enum InspectError {
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
+    Cuda(#[from] CudaFrameError),
+    #[error(transparent)]
+    Nvmm(#[from] NvmmError),
+    #[error(transparent)]
     Detect(#[from] DetectError),
+    #[error("the frame lies in another CUDA context than the model")]
+    OtherContext(CudaContext),
 }
 
 /// What the streaming thread needs from frame to frame; made in READY→PAUSED, gone in PAUSED→READY.
@@ -30,9 +39,11 @@ pub(super) struct Streaming {
     post_messages: bool,
     interval: u32,
     pub qos: bool,
-    pub shape: Option<FrameShape>,
+    pub format: Option<Format>,
     pub segment: Option<gst::FormattedSegment<gst::ClockTime>>,
-    detections: Vec<Detection>,
+    /// By frame of a buffer; only batches of nvstreammux have more than one.
+    detections: Vec<Vec<Detection>>,
+    device_frames: Vec<DeviceFrame>,
     /// Frames that came in since the start.
     frames: u64,
     /// Frames to pass on before the next inspection.
@@ -48,9 +59,10 @@ impl Streaming {
             post_messages: false,
             interval: 0,
             qos: false,
-            shape: None,
+            format: None,
             segment: None,
             detections: Vec::new(),
+            device_frames: Vec::new(),
             frames: 0,
             to_skip: 0,
         };
@@ -100,38 +112,101 @@ impl Streaming {
         }
     }
 
+    /// Puts another detector, of the same model, in the place of this one.
+    pub fn replace_detector(&mut self, detector: Detector) {
+        self.detector = detector;
+    }
+
     /// Finds objects in the frame and attaches them; returns what `post-messages` posts.
     pub fn inspect(
         &mut self,
-        shape: &FrameShape,
+        format: &Format,
         buffer: &mut gst::Buffer,
     ) -> Result<(Fate, Option<gst::Structure>), InspectError> {
-        let timings = {
-            let mapped = shape.read(buffer)?;
-            self.detector
-                .detect(&mapped.view()?, &self.selection, &mut self.detections)?
-        };
+        let timings = self.detect(format, buffer)?;
         self.to_skip = self.interval;
         let start = Instant::now();
-        let size = shape.size();
+        let size = format.shape.size();
         let labels = self.detector.labels();
-        if !self.detections.is_empty() {
-            let buffer = buffer.make_mut();
-            roi::attach(buffer, size, &self.detections, labels);
-            if let Some(overlay) = &mut self.overlay {
-                let mut mapped = shape.write(buffer)?;
-                overlay.draw(&mut mapped.view()?, &self.detections, labels.as_slice());
+        let batched = self.detections.len() > 1;
+        for (index, detections) in self.detections.iter().enumerate() {
+            if !detections.is_empty() {
+                let batch_id = batched.then_some(index as u32);
+                roi::attach(buffer.make_mut(), size, batch_id, detections, labels);
             }
         }
+        self.draw(format, buffer)?;
+        let labels = self.detector.labels();
+        let all = || self.detections.iter().flatten();
         let message = self
             .post_messages
-            .then(|| message::structure(&self.facts(buffer, size), &self.detections, labels));
+            .then(|| message::structure(&self.facts(buffer, size), all(), labels));
         let fate = Fate::Inspected {
             timings,
             attach: start.elapsed(),
-            detections: self.detections.len(),
+            detections: all().count(),
         };
         Ok((fate, message))
+    }
+
+    /// Fills `detections`. Nothing stays mapped.
+    fn detect(&mut self, format: &Format, buffer: &gst::Buffer) -> Result<Timings, InspectError> {
+        let Self {
+            detector,
+            selection,
+            detections,
+            device_frames,
+            ..
+        } = self;
+        let info = &format.shape.info;
+        match format.memory {
+            Memory::System => {
+                let mapped = format.shape.read(buffer)?;
+                let frames = Frames::System(mapped.view()?);
+                Ok(detector.detect(frames, selection, detections)?)
+            }
+            Memory::Cuda => {
+                let mapped = CudaFrame::map(buffer, info)?;
+                let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
+                if context.handle() != mapped.context().handle() {
+                    return Err(InspectError::OtherContext(mapped.context().clone()));
+                }
+                let frames = Frames::Device {
+                    frames: &[mapped.frame()],
+                    pending: mapped.pending_stream(),
+                };
+                Ok(detector.detect(frames, selection, detections)?)
+            }
+            Memory::Nvmm => {
+                let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
+                // Surface arrays of Jetson become visible in the context that is current.
+                let current = context.enter().map_err(DetectError::from)?;
+                let mapped = NvmmBuffer::map(buffer, info)?;
+                device_frames.clear();
+                for index in 0..mapped.len() {
+                    device_frames.push(mapped.frame(index)?);
+                }
+                drop(current);
+                let frames = Frames::Device {
+                    frames: device_frames,
+                    pending: None,
+                };
+                Ok(detector.detect(frames, selection, detections)?)
+            }
+        }
+    }
+
+    /// Draws what was found into the frame, in place.
+    fn draw(&mut self, format: &Format, buffer: &mut gst::Buffer) -> Result<(), InspectError> {
+        let Some(overlay) = &mut self.overlay else {
+            return Ok(());
+        };
+        let labels = self.detector.labels();
+        if format.memory == Memory::System && !self.detections[0].is_empty() {
+            let mut mapped = format.shape.write(buffer.make_mut())?;
+            overlay.draw(&mut mapped.view()?, &self.detections[0], labels.as_slice());
+        }
+        Ok(())
     }
 
     fn facts(&self, buffer: &gst::BufferRef, (width, height): (u32, u32)) -> FrameFacts {

@@ -5,6 +5,8 @@ pub mod tensorrt;
 
 use std::fmt;
 
+use crate::preprocess::{InputGeometry, TensorLayout};
+
 /// The type of a tensor's elements, as far as this crate can feed or read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ElementType {
@@ -25,6 +27,24 @@ pub struct TensorSpec {
     pub name: String,
     pub element: ElementType,
     pub shape: Vec<i64>,
+}
+
+impl TensorSpec {
+    /// The tensor as one image of three channels, of a size that the model fixes.
+    pub fn image_geometry(&self) -> Option<InputGeometry> {
+        const LARGEST_SIDE: i64 = 16384;
+        let (layout, height, width) = match *self.shape {
+            [_, 3, height, width] => (TensorLayout::Nchw, height, width),
+            [_, height, width, 3] => (TensorLayout::Nhwc, height, width),
+            _ => return None,
+        };
+        let sides = 1..=LARGEST_SIDE;
+        (sides.contains(&height) && sides.contains(&width)).then_some(InputGeometry {
+            width: width as usize,
+            height: height as usize,
+            layout,
+        })
+    }
 }
 
 impl fmt::Display for TensorSpec {

@@ -220,31 +220,19 @@ fn element_of(element: TensorElementType) -> ElementType {
 
 /// The one input as an image, if that is what it is.
 fn image_input(inputs: &[TensorSpec]) -> Result<(ElementType, InputGeometry), Error> {
-    const LARGEST_SIDE: i64 = 16384;
     let unsuitable = || Error::Input {
         seen: super::describe(inputs),
     };
     let [input] = inputs else {
         return Err(unsuitable());
     };
-    let (layout, height, width) = match *input.shape {
-        [-1 | 1, 3, height, width] => (TensorLayout::Nchw, height, width),
-        [-1 | 1, height, width, 3] => (TensorLayout::Nhwc, height, width),
-        _ => return Err(unsuitable()),
-    };
-    let sides = 1..=LARGEST_SIDE;
     let known_element = matches!(input.element, ElementType::Float32 | ElementType::Uint8);
-    if !known_element || !sides.contains(&height) || !sides.contains(&width) {
-        return Err(unsuitable());
-    }
-    Ok((
-        input.element,
-        InputGeometry {
-            width: width as usize,
-            height: height as usize,
-            layout,
-        },
-    ))
+    let one_image = matches!(input.shape.first(), Some(-1 | 1));
+    input
+        .image_geometry()
+        .filter(|_| known_element && one_image)
+        .map(|geometry| (input.element, geometry))
+        .ok_or_else(unsuitable)
 }
 
 fn bind_input(

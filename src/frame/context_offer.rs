@@ -24,6 +24,11 @@ impl ContextOffer {
         }
     }
 
+    /// The GPU that contexts must be on.
+    pub fn gpu_id(&self) -> u32 {
+        self.gpu_id
+    }
+
     /// The context found so far.
     pub fn context(&self) -> Option<CudaContext> {
         self.slot().clone()

@@ -17,8 +17,12 @@ pub struct FrameFacts {
 
 /// `rsdetectnet, frame=…, timestamp=…, stream-time=…, running-time=…, width=…, height=…, objects=<…>`: times in
 /// nanoseconds where they are known, each object with label, label_id, confidence and x, y, w, h in pixels.
-pub fn structure(facts: &FrameFacts, detections: &[Detection], labels: &Labels) -> gst::Structure {
-    let objects = detections.iter().map(|detection| {
+pub fn structure<'a>(
+    facts: &FrameFacts,
+    detections: impl Iterator<Item = &'a Detection>,
+    labels: &Labels,
+) -> gst::Structure {
+    let objects = detections.map(|detection| {
         let bounding_box = detection.bounding_box;
         gst::Structure::builder("object")
             .field("label", labels.get(detection.class_id))

@@ -13,12 +13,15 @@ const PARAMETER: &str = "detection";
 pub struct LabeledDetection {
     pub label: String,
     pub detection: Detection,
+    /// The frame of a batched buffer of nvstreammux, counted from 0; None for buffers of one frame.
+    pub batch_id: Option<u32>,
 }
 
-/// Attaches the detections of a frame of this size, in pixels.
+/// Attaches the detections of a frame of this size, in pixels; `batch_id` tells the frames of a batched buffer apart.
 pub fn attach(
     buffer: &mut gst::BufferRef,
     (frame_width, frame_height): (u32, u32),
+    batch_id: Option<u32>,
     detections: &[Detection],
     labels: &Labels,
 ) {
@@ -28,7 +31,7 @@ pub fn attach(
         let mut meta =
             VideoRegionOfInterestMeta::add(buffer, labels.get(detection.class_id), rectangle);
         let (width, height) = (f64::from(frame_width), f64::from(frame_height));
-        let mut parameter = gst::Structure::builder(PARAMETER)
+        let parameter = gst::Structure::builder(PARAMETER)
             .field("label_id", detection.class_id as i32)
             .field("confidence", f64::from(detection.confidence))
             .field("x_min", f64::from(bounding_box.x) / width)
@@ -37,9 +40,9 @@ pub fn attach(
             .field("y_max", f64::from(bounding_box.bottom()) / height)
             .field("frame_width", frame_width as i32)
             .field("frame_height", frame_height as i32);
-        if let Some(object_id) = detection.object_id {
-            parameter = parameter.field("object_id", object_id as i64);
-        }
+        let parameter = parameter
+            .field_if_some("object_id", detection.object_id.map(|id| id as i64))
+            .field_if_some("batch_id", batch_id.map(|id| id as i32));
         meta.add_param(parameter.build());
     }
 }
@@ -49,9 +52,13 @@ pub fn detections(buffer: &gst::BufferRef) -> Vec<LabeledDetection> {
     buffer
         .iter_meta::<VideoRegionOfInterestMeta>()
         .filter_map(|meta| {
-            let detection = from_parameter(meta.param(PARAMETER)?)?;
-            let label = meta.roi_type().to_owned();
-            Some(LabeledDetection { label, detection })
+            let parameter = meta.param(PARAMETER)?;
+            let batch_id = parameter.get::<i32>("batch_id").ok();
+            Some(LabeledDetection {
+                label: meta.roi_type().to_owned(),
+                detection: from_parameter(parameter)?,
+                batch_id: batch_id.and_then(|id| id.try_into().ok()),
+            })
         })
         .collect()
 }
@@ -120,7 +127,7 @@ mod tests {
                 }
             });
         let mut buffer = gst::Buffer::new();
-        attach(buffer.get_mut().unwrap(), (640, 480), &given, &labels);
+        attach(buffer.get_mut().unwrap(), (640, 480), None, &given, &labels);
         let read = detections(&buffer);
         assert_eq!(read.len(), 2);
         for (read, given) in read.iter().zip(given) {

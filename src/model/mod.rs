@@ -29,8 +29,14 @@ static BUNDLED: &[BundledModel] = &[];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelSource {
     Bundled(&'static BundledModel),
+    /// An ONNX file.
     File(PathBuf),
+    /// A TensorRT engine file.
+    Engine(PathBuf),
 }
+
+/// What the file names of TensorRT engines end with.
+const ENGINE_EXTENSIONS: [&str; 2] = ["engine", "plan"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -77,27 +83,55 @@ impl ModelSource {
         if file.len() == 0 {
             return Err(ModelError::Empty(path));
         }
+        if Self::is_engine(name) {
+            return Ok(Self::Engine(path));
+        }
         check_kind(&path)?;
         Ok(Self::File(path))
     }
 
-    /// For logs and messages.
-    pub fn name(&self) -> String {
+    /// Whether the name is that of a TensorRT engine file.
+    pub fn is_engine(name: &str) -> bool {
+        ENGINE_EXTENSIONS.contains(&extension_of(Path::new(name)).as_str())
+    }
+
+    /// The model's file, if it is one.
+    pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Bundled(bundled) => bundled.name.into(),
-            Self::File(path) => path.display().to_string(),
+            Self::Bundled(_) => None,
+            Self::File(path) | Self::Engine(path) => Some(path),
+        }
+    }
+
+    /// The bytes of the model.
+    pub fn read(&self) -> Result<Vec<u8>, ModelError> {
+        match self {
+            Self::Bundled(bundled) => Ok(bundled.onnx.to_vec()),
+            Self::File(path) | Self::Engine(path) => {
+                std::fs::read(path).map_err(|error| self.unreadable(&error))
+            }
+        }
+    }
+
+    /// That the file cannot be read.
+    pub fn unreadable(&self, error: &std::io::Error) -> ModelError {
+        ModelError::Unreadable {
+            path: self.path().map(Path::to_owned).unwrap_or_default(),
+            reason: error.to_string(),
         }
     }
 }
 
-/// Refuses the files of other tools by their names, with what can be done.
-fn check_kind(path: &Path) -> Result<(), ModelError> {
-    let extension = path
-        .extension()
+fn extension_of(path: &Path) -> String {
+    path.extension()
         .and_then(|extension| extension.to_str())
         .unwrap_or_default()
-        .to_ascii_lowercase();
-    let advice = match extension.as_str() {
+        .to_ascii_lowercase()
+}
+
+/// Refuses the files of other tools by their names, with what can be done.
+fn check_kind(path: &Path) -> Result<(), ModelError> {
+    let advice = match extension_of(path).as_str() {
         "onnx" => return Ok(()),
         "pt" | "pth" => {
             "export it to ONNX first, for YOLO with 'yolo export model=FILE format=onnx dynamic=True'"
@@ -106,7 +140,7 @@ fn check_kind(path: &Path) -> Result<(), ModelError> {
         "caffemodel" | "prototxt" | "uff" => {
             "convert it to ONNX first; Caffe and UFF files are read by no current engine"
         }
-        _ => "an .onnx file is needed",
+        _ => "an .onnx file is needed, or an .engine or .plan file of TensorRT",
     };
     Err(ModelError::UnknownKind {
         path: path.into(),

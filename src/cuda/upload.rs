@@ -1,0 +1,91 @@
+//! Frames of system memory on their way to a GPU: through pinned memory, without a wait.
+
+use std::ffi::c_void;
+
+use cust::memory::{DeviceBuffer, LockedBuffer};
+use cust::sys::{self, CUstream};
+
+use super::driver::{CudaError, check};
+use crate::frame::{DeviceFrame, DevicePlane, DeviceStorage, SystemFrame};
+
+/// Rows start at multiples of this, which every kernel's reads are aligned to.
+const ROW_ALIGNMENT: usize = 256;
+
+/// Room for one frame on the host and on the GPU, which grows with the frames.
+#[derive(Debug, Default)]
+pub struct Upload {
+    room: Option<(LockedBuffer<u8>, DeviceBuffer<u8>)>,
+}
+
+impl Upload {
+    /// Copies a frame to pinned memory and enqueues its way to the GPU; the frame is free when this returns.
+    ///
+    /// # Safety
+    /// The current context is the stream's and always the same. The stream has passed the last upload, and this
+    /// value lives until it has passed this one.
+    pub unsafe fn enqueue(
+        &mut self,
+        frame: &SystemFrame<'_>,
+        gpu_id: u32,
+        stream: CUstream,
+    ) -> Result<DeviceFrame, CudaError> {
+        let mut layout = [(0, 0); 3];
+        let mut size = 0;
+        for (plane, layout) in layout.iter_mut().enumerate().take(frame.format.planes()) {
+            let (row, rows) = frame.format.plane_size(plane, frame.width, frame.height);
+            let pitch = row.next_multiple_of(ROW_ALIGNMENT);
+            *layout = (size, pitch);
+            size += pitch * rows;
+        }
+        let (host, device) = self.room(size)?;
+        let mut planes = [DevicePlane::default(); 3];
+        for (plane, (offset, pitch)) in layout.into_iter().enumerate().take(frame.format.planes()) {
+            let (row, rows) = frame.format.plane_size(plane, frame.width, frame.height);
+            let source = frame.planes[plane];
+            for y in 0..rows {
+                host[offset + y * pitch..][..row]
+                    .copy_from_slice(&source.data[y * source.stride..][..row]);
+            }
+            planes[plane] = DevicePlane {
+                pointer: device.as_device_ptr().as_raw() + offset as u64,
+                pitch,
+            };
+        }
+        // SAFETY: both buffers hold `size` bytes; the caller vouches for the stream.
+        check("cuMemcpyHtoDAsync", unsafe {
+            sys::cuMemcpyHtoDAsync_v2(
+                device.as_device_ptr().as_raw(),
+                host.as_ptr().cast::<c_void>(),
+                size,
+                stream,
+            )
+        })?;
+        Ok(DeviceFrame {
+            format: frame.format,
+            colorimetry: frame.colorimetry,
+            width: frame.width,
+            height: frame.height,
+            gpu_id,
+            storage: DeviceStorage::Pitch,
+            planes,
+        })
+    }
+
+    fn room(
+        &mut self,
+        size: usize,
+    ) -> Result<&mut (LockedBuffer<u8>, DeviceBuffer<u8>), CudaError> {
+        let room = match self.room.take() {
+            Some(room) if room.0.len() >= size => room,
+            _ => {
+                let host =
+                    LockedBuffer::new(&0, size).map_err(CudaError::during("cuMemAllocHost"))?;
+                // SAFETY: the frame is copied there before a kernel reads it.
+                let device = unsafe { DeviceBuffer::uninitialized(size) }
+                    .map_err(CudaError::during("cuMemAlloc"))?;
+                (host, device)
+            }
+        };
+        Ok(self.room.insert(room))
+    }
+}

@@ -1,0 +1,322 @@
+//! From a model to an engine with all its buffers.
+
+use std::path::Path;
+
+use cust::memory::DeviceBuffer;
+
+use super::{Batch, Machine};
+use crate::cuda::context::{Context, driver_version};
+use crate::cuda::stream::{Event, Stream};
+use crate::cuda::upload::Upload;
+use crate::cuda::{CudaError, Kernels};
+use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, Outputs};
+use crate::decode::{Family, Layout};
+use crate::detector::labels::{find_labels, names_of_metadata};
+use crate::detector::{CAT, DetectorOptions, LoadError, LoadProgress};
+use crate::engine::tensorrt::{
+    self, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine, Library,
+    OnnxModel, Precision, TensorSpec,
+};
+use crate::engine::{self, ElementType};
+use crate::model::onnx::{Float16Options, Float16Outcome, Model};
+use crate::model::{Labels, ModelSource};
+use crate::preprocess::InputGeometry;
+use crate::preprocess::cuda::{Element, InputTensor, Preprocessor, Shrinking};
+
+/// Batches of surfaces from nvstreammux are rarely larger; larger ones go in parts.
+const AUTOMATIC_BATCH: u32 = 8;
+
+pub struct Loaded {
+    pub description: String,
+    pub layout: Layout,
+    pub labels: Labels,
+    pub machine: Machine,
+}
+
+/// An engine, and what only its model knows.
+struct LoadedEngine {
+    engine: Engine,
+    kept: Option<(EngineCache, KeptEngine)>,
+    /// Labels in the model's own metadata.
+    names: Option<Labels>,
+    precision: &'static str,
+}
+
+/// Everything on the GPU for a model. The context is current.
+pub fn load(
+    options: &DetectorOptions,
+    context: &Context,
+    progress: &mut LoadProgress<'_>,
+) -> Result<Loaded, LoadError> {
+    let library = tensorrt::library()?;
+    let source = ModelSource::resolve(&options.model)?;
+    let loaded = load_engine(options, &source, library, context, progress)?;
+    let engine = &loaded.engine;
+    let tensors = engine.tensors();
+    let outputs: Vec<_> = tensors
+        .iter()
+        .filter(|t| !t.is_input)
+        .map(spec_of)
+        .collect();
+    let layout = Layout::recognize(&outputs)?;
+    let labels = find_labels(options, &source, loaded.names, &layout)?;
+    let (input, element, geometry) = image_input(tensors)?;
+
+    let max_batch = engine.max_batch();
+    let mut network = engine.new_context()?;
+    network.set_batch(max_batch)?;
+    let (memory, addresses) = allocate(tensors, &mut network)?;
+    let device_outputs = device_outputs(&layout, geometry, tensors, &network, &addresses)?;
+    let tensor = InputTensor {
+        address: addresses[input],
+        geometry,
+        element,
+        slots: max_batch as usize,
+    };
+    let preparation = layout.default_preparation(element_type(tensors[input].data_type));
+    let InputGeometry { width, height, .. } = geometry;
+    let description = format!(
+        "{} {} on {}, {}, {:?} {width}x{height}",
+        if library.is_rtx() {
+            "TensorRT-RTX"
+        } else {
+            "TensorRT"
+        },
+        library.version(),
+        context.gpu_name()?,
+        loaded.precision,
+        layout.family,
+    );
+    let machine = Machine {
+        gpu_id: options.gpu_id,
+        preprocessor: Preprocessor::new(tensor, preparation, Shrinking::Bilinear),
+        upload: Upload::default(),
+        slots: Vec::with_capacity(max_batch as usize),
+        textures: Vec::new(),
+        batches: (0..max_batch).map(|_| Batch::New).collect(),
+        decoder: Decoder::new(device_outputs, max_batch as usize, MAX_DETECTIONS)?,
+        network,
+        kernels: Kernels::load()?,
+        finished: Event::new()?,
+        produced: Event::new()?,
+        stream: Stream::new()?,
+        _tensors: memory,
+        kept: loaded.kept,
+    };
+    Ok(Loaded {
+        description,
+        layout,
+        labels,
+        machine,
+    })
+}
+
+fn load_engine(
+    options: &DetectorOptions,
+    source: &ModelSource,
+    library: &Library,
+    context: &Context,
+    progress: &mut LoadProgress<'_>,
+) -> Result<LoadedEngine, LoadError> {
+    if let ModelSource::Engine(path) = source {
+        let file = std::fs::read(path).map_err(|error| source.unreadable(&error))?;
+        let (metadata, _) = tensorrt::split_metadata(&file);
+        return Ok(LoadedEngine {
+            engine: Engine::deserialize(library, &file, options.dla_core)?,
+            kept: None,
+            names: metadata.and_then(names_of_metadata),
+            precision: "as built",
+        });
+    }
+    let mut model = match source {
+        ModelSource::Bundled(bundled) => Model::parse(bundled.onnx)?,
+        _ => Model::parse(source.read()?)?,
+    };
+    let names = model.metadata().find(|(key, _)| *key == "names");
+    let names = names.and_then(|(_, names)| Labels::from_ultralytics_names(names));
+    if let Some(folder) = source.path().and_then(Path::parent) {
+        model.embed_external_data(folder)?;
+    }
+    if let Err(reason) = model.make_batch_dynamic() {
+        gst::info!(CAT, "the model stays at its own batch size: {reason}");
+    }
+    let precision = choose_precision(options.precision, library, &mut model)?;
+    let bytes = model.to_bytes();
+    let onnx = OnnxModel {
+        bytes: &bytes,
+        path: None,
+        external_files: &[],
+    };
+    let (major, minor) = context.compute_capability()?;
+    let build = BuildOptions {
+        precision: options.precision,
+        max_batch: match options.batch_size {
+            0 => AUTOMATIC_BATCH,
+            size => size,
+        },
+        dla_core: options.dla_core,
+        workspace_bytes: None,
+        input_shapes: Vec::new(),
+        device: DeviceIdentity {
+            name: context.gpu_name()?,
+            compute_capability: (major, minor),
+            driver_version: driver_version(),
+        },
+    };
+    let cache = open_cache(options)?;
+    let kept = cache.load_or_build(library, &onnx, &build, &mut |step| {
+        let percent = (step.of > 0).then(|| 100 * step.done.min(step.of) / step.of);
+        progress(step.phase, percent)
+    })?;
+    Ok(LoadedEngine {
+        engine: kept.engine.clone(),
+        kept: Some((cache, kept)),
+        names,
+        precision,
+    })
+}
+
+fn open_cache(options: &DetectorOptions) -> Result<EngineCache, LoadError> {
+    let folder = options
+        .engine_cache
+        .clone()
+        .or_else(EngineCache::default_folder)
+        .ok_or(LoadError::NoCacheFolder)?;
+    Ok(EngineCache::open(&folder)?)
+}
+
+/// Where the graph itself decides on types, makes it float16 unless float32 is asked for. Says what came of it.
+fn choose_precision(
+    wanted: Precision,
+    library: &Library,
+    model: &mut Model,
+) -> Result<&'static str, LoadError> {
+    if !library.is_strongly_typed() || matches!(wanted, Precision::Fp32 | Precision::Int8) {
+        return Ok(match wanted {
+            Precision::Auto => "float16 where it is faster",
+            Precision::Fp32 => "float32",
+            Precision::Fp16 => "float16",
+            Precision::Int8 => "int8",
+        });
+    }
+    Ok(match model.to_float16(&Float16Options::default())? {
+        Float16Outcome::Quantized => "as quantised",
+        Float16Outcome::Rewritten { .. } | Float16Outcome::Unchanged => "float16",
+    })
+}
+
+fn spec_of(tensor: &TensorSpec) -> engine::TensorSpec {
+    engine::TensorSpec {
+        name: tensor.name.clone(),
+        element: element_type(tensor.data_type),
+        shape: tensor.shape.clone(),
+    }
+}
+
+fn element_type(data_type: DataType) -> ElementType {
+    match data_type {
+        DataType::F32 => ElementType::Float32,
+        DataType::F16 => ElementType::Float16,
+        DataType::U8 => ElementType::Uint8,
+        DataType::I8 => ElementType::Int8,
+        DataType::I32 => ElementType::Int32,
+        DataType::I64 => ElementType::Int64,
+        DataType::Bool => ElementType::Other,
+    }
+}
+
+/// The position and form of the one input, if it is an image.
+fn image_input(tensors: &[TensorSpec]) -> Result<(usize, Element, InputGeometry), LoadError> {
+    let inputs: Vec<_> = tensors.iter().filter(|t| t.is_input).map(spec_of).collect();
+    let unsuitable = || LoadError::Input {
+        seen: engine::describe(&inputs),
+    };
+    let [input] = inputs.as_slice() else {
+        return Err(unsuitable());
+    };
+    let position = tensors
+        .iter()
+        .position(|t| t.is_input)
+        .ok_or_else(unsuitable)?;
+    let element = match input.element {
+        ElementType::Float32 => Element::F32,
+        ElementType::Float16 => Element::F16,
+        ElementType::Uint8 => Element::U8,
+        _ => return Err(unsuitable()),
+    };
+    let geometry = input.image_geometry().ok_or_else(unsuitable)?;
+    Ok((position, element, geometry))
+}
+
+/// Memory for every tensor at the batch that is set, and its address.
+fn allocate(
+    tensors: &[TensorSpec],
+    network: &mut tensorrt::Context,
+) -> Result<(Vec<DeviceBuffer<u8>>, Vec<u64>), LoadError> {
+    let mut memory = Vec::with_capacity(tensors.len());
+    let mut addresses = Vec::with_capacity(tensors.len());
+    for (index, tensor) in tensors.iter().enumerate() {
+        let shape = network.shape(index);
+        let elements = shape
+            .iter()
+            .try_fold(1usize, |all, &size| {
+                all.checked_mul(usize::try_from(size).ok()?)
+            })
+            .ok_or_else(|| LoadError::OpenShape {
+                tensor: spec_of(tensor).to_string(),
+            })?;
+        let bytes = (elements * tensor.data_type.size()).max(1);
+        let buffer = DeviceBuffer::zeroed(bytes).map_err(CudaError::during("cuMemAlloc"))?;
+        let address = buffer.as_device_ptr().as_raw();
+        // SAFETY: the buffer has the tensor's size at the largest batch, is aligned as all allocations are, and is
+        // kept beside the context.
+        unsafe { network.set_address(index, address) }?;
+        memory.push(buffer);
+        addresses.push(address);
+    }
+    Ok((memory, addresses))
+}
+
+/// Where the decoding kernels find what they read.
+fn device_outputs(
+    layout: &Layout,
+    input: InputGeometry,
+    tensors: &[TensorSpec],
+    network: &tensorrt::Context,
+    addresses: &[u64],
+) -> Result<Outputs, LoadError> {
+    let positions: Vec<_> = (0..tensors.len())
+        .filter(|&i| !tensors[i].is_input)
+        .collect();
+    let (first, second) = layout.outputs();
+    let element = |position: usize| match tensors[position].data_type {
+        DataType::F16 => OutputElement::F16,
+        _ => OutputElement::F32,
+    };
+    let anchors = |position: usize| {
+        let anchors = network.shape(position).get(1).copied().unwrap_or(-1);
+        usize::try_from(anchors).map_err(|_| LoadError::OpenShape {
+            tensor: spec_of(&tensors[position]).to_string(),
+        })
+    };
+    let first = positions[first];
+    Ok(match layout.family {
+        Family::Ssd => {
+            let boxes = positions[second];
+            Outputs::ssd(
+                element(first),
+                addresses[first],
+                addresses[boxes],
+                anchors(first)?,
+                layout.classes,
+                input,
+            )
+        }
+        Family::Yolov5 => Outputs::yolov5(
+            element(first),
+            addresses[first],
+            anchors(first)?,
+            layout.classes,
+        ),
+    })
+}

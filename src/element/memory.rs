@@ -1,0 +1,84 @@
+//! The memories that frames may lie in, and what caps say of them.
+
+use gst_video::{VideoCapsBuilder, VideoFormat};
+
+use crate::frame::buffer::{FrameShape, SYSTEM_FORMATS};
+
+const CUDA: &str = "memory:CUDAMemory";
+const NVMM: &str = "memory:NVMM";
+
+/// Where the pixels of a frame lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    System,
+    /// GStreamer's own CUDA memory.
+    Cuda,
+    /// NVIDIA's buffers of Jetson and DeepStream.
+    Nvmm,
+}
+
+/// What caps promise of every frame.
+#[derive(Clone, Debug)]
+pub(super) struct Format {
+    pub shape: FrameShape,
+    pub memory: Memory,
+}
+
+impl Format {
+    /// None where the caps are not those of frames that can be inspected.
+    pub fn from_caps(caps: &gst::CapsRef) -> Option<Self> {
+        let memory = match caps.features(0) {
+            Some(features) if features.contains(CUDA) => Memory::Cuda,
+            Some(features) if features.contains(NVMM) => Memory::Nvmm,
+            _ => Memory::System,
+        };
+        let info = gst_video::VideoInfo::from_caps(caps).ok()?;
+        let shape = FrameShape::new(info)?;
+        Some(Self { shape, memory })
+    }
+}
+
+/// Caps of frames in system memory.
+pub(super) fn system_caps() -> gst::Caps {
+    VideoCapsBuilder::new().format_list(SYSTEM_FORMATS).build()
+}
+
+/// Caps of all frames that can be inspected with a GPU.
+pub(super) fn all_caps() -> gst::Caps {
+    let mut caps = gst::Caps::new_empty();
+    let on_gpu = SYSTEM_FORMATS
+        .into_iter()
+        .filter(|f| *f != VideoFormat::Xrgb);
+    for memory in [CUDA, NVMM] {
+        let builder = VideoCapsBuilder::new().features([memory]);
+        caps.merge(builder.format_list(on_gpu.clone()).build());
+    }
+    caps.merge(system_caps());
+    caps
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use super::*;
+
+    #[test]
+    fn the_memory_is_what_the_caps_features_say() {
+        gst::init().unwrap();
+        for (features, memory) in [
+            ("", Memory::System),
+            ("(memory:SystemMemory)", Memory::System),
+            ("(memory:CUDAMemory)", Memory::Cuda),
+            ("(memory:NVMM)", Memory::Nvmm),
+        ] {
+            let caps =
+                format!("video/x-raw{features},format=NV12,width=64,height=48,framerate=0/1");
+            let caps = gst::Caps::from_str(&caps).unwrap();
+            assert!(caps.is_subset(&all_caps()), "{caps}");
+            assert_eq!(caps.is_subset(&system_caps()), memory == Memory::System);
+            let format = Format::from_caps(&caps).unwrap();
+            assert_eq!((format.memory, format.shape.size()), (memory, (64, 48)));
+        }
+    }
+}
