@@ -165,7 +165,15 @@ fn array_of(data: &[u8], width: usize, height: usize, channels: usize, bytes: us
         dstArray: array,
         WidthInBytes: row,
         Height: height,
-        ..Default::default()
+        srcXInBytes: 0,
+        srcY: 0,
+        srcDevice: 0,
+        srcArray: std::ptr::null_mut(),
+        dstXInBytes: 0,
+        dstY: 0,
+        dstHost: std::ptr::null_mut(),
+        dstDevice: 0,
+        dstPitch: 0,
     };
     assert_eq!(data.len(), row * height);
     // SAFETY: the array has the size of the data. The wait is for streams that do not wait for this one.

@@ -76,12 +76,7 @@ pub fn load(
     let preparation = layout.default_preparation(element_type(tensors[input].data_type));
     let InputGeometry { width, height, .. } = geometry;
     let description = format!(
-        "{} {} on {}, {}, {:?} {width}x{height}",
-        if library.is_rtx() {
-            "TensorRT-RTX"
-        } else {
-            "TensorRT"
-        },
+        "{} on {}, {}, {:?} {width}x{height}",
         library.version(),
         context.gpu_name()?,
         loaded.precision,
