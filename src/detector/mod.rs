@@ -16,13 +16,14 @@ use crate::cuda::{self, CudaError};
 use crate::decode::{Layout, Selection, UnexpectedShape, UnknownLayout};
 use crate::detection::Detection;
 use crate::engine::onnxruntime;
-use crate::engine::tensorrt::{CacheError, Precision, TensorRtError, library};
+use crate::engine::tensorrt::{CacheError, TensorRtError, library};
 use crate::frame::system::Plane;
 use crate::frame::{Colorimetry, DeviceFrame, PixelFormat, SystemFrame};
 use crate::model::onnx::OnnxError;
 use crate::model::{Labels, LabelsError, ModelError, ModelSource};
 use crate::preprocess::cuda::PreprocessError;
 
+pub use crate::engine::tensorrt::Precision;
 pub use host::HostDetector;
 pub use tensorrt::TensorRtDetector;
 

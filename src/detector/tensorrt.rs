@@ -4,11 +4,11 @@
 mod load;
 
 use std::mem::ManuallyDrop;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cust::memory::DeviceBuffer;
 
-use super::{DetectError, DetectorOptions, Frames, LoadError, LoadProgress, Timings};
+use super::{CAT, DetectError, DetectorOptions, Frames, LoadError, LoadProgress, Timings};
 use crate::cuda::context::Context;
 use crate::cuda::stream::{Event, Graph, Stream};
 use crate::cuda::texture::PointTexture;
@@ -78,7 +78,9 @@ impl TensorRtDetector {
             machine: ManuallyDrop::new(loaded.machine),
             context: context.clone(),
         };
+        let start = Instant::now();
         detector.machine.prepare(1)?;
+        gst::info!(CAT, "first run took {:?}", start.elapsed());
         detector.machine.keep_kernels();
         Ok(detector)
     }
@@ -99,6 +101,31 @@ impl TensorRtDetector {
     /// The context in which frames must lie.
     pub fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// What one run of the network alone takes, over `runs` of its CUDA graph in a row: the limit that everything else
+    /// is compared with.
+    pub fn network_alone(&mut self, runs: u32) -> Result<Duration, DetectError> {
+        let _current = self.context.enter()?;
+        let Machine {
+            network,
+            stream,
+            finished,
+            ..
+        } = &mut *self.machine;
+        network.set_batch(1)?;
+        // SAFETY: the detector owns all memory, and waits for the stream below.
+        let mut enqueue = || Ok::<_, DetectError>(unsafe { network.enqueue(stream.raw().cast()) }?);
+        enqueue()?;
+        stream.finish(finished)?;
+        let mut graph = stream.capture(enqueue)?;
+        let start = Instant::now();
+        for _ in 0..runs {
+            // SAFETY: as above.
+            unsafe { graph.launch(stream) }?;
+        }
+        stream.finish(finished)?;
+        Ok(start.elapsed() / runs.max(1))
     }
 
     /// Replaces `detections` by what the network finds in each frame.
@@ -274,7 +301,7 @@ impl Machine {
         if let Some((cache, kept)) = &self.kept
             && let Err(error) = cache.keep_kernels(kept)
         {
-            gst::warning!(super::CAT, "compiled kernels are not kept: {error}");
+            gst::warning!(CAT, "compiled kernels are not kept: {error}");
         }
     }
 }

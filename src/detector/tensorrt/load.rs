@@ -1,6 +1,7 @@
 //! From a model to an engine with all its buffers.
 
 use std::path::Path;
+use std::time::Instant;
 
 use cust::memory::DeviceBuffer;
 
@@ -48,9 +49,16 @@ pub fn load(
     context: &Context,
     progress: &mut LoadProgress<'_>,
 ) -> Result<Loaded, LoadError> {
+    let mut start = Instant::now();
+    let mut tell = |what: &str| {
+        gst::info!(CAT, "{what} took {:?}", start.elapsed());
+        start = Instant::now();
+    };
     let library = tensorrt::library()?;
+    tell("opening TensorRT");
     let source = ModelSource::resolve(&options.model)?;
     let loaded = load_engine(options, &source, library, context, progress)?;
+    tell("loading the engine");
     let engine = &loaded.engine;
     let tensors = engine.tensors();
     let outputs: Vec<_> = tensors
@@ -64,6 +72,7 @@ pub fn load(
 
     let max_batch = engine.max_batch();
     let mut network = engine.new_context()?;
+    tell("making an execution context");
     network.set_batch(max_batch)?;
     let (memory, addresses) = allocate(tensors, &mut network)?;
     let device_outputs = device_outputs(&layout, geometry, tensors, &network, &addresses)?;
@@ -82,6 +91,8 @@ pub fn load(
         loaded.precision,
         layout.family,
     );
+    let kernels = Kernels::load()?;
+    tell("loading the kernels");
     let machine = Machine {
         gpu_id: options.gpu_id,
         preprocessor: Preprocessor::new(tensor, preparation, Shrinking::Bilinear),
@@ -91,7 +102,7 @@ pub fn load(
         batches: (0..max_batch).map(|_| Batch::New).collect(),
         decoder: Decoder::new(device_outputs, max_batch as usize, MAX_DETECTIONS)?,
         network,
-        kernels: Kernels::load()?,
+        kernels,
         finished: Event::new()?,
         produced: Event::new()?,
         stream: Stream::new()?,

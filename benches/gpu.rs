@@ -1,0 +1,183 @@
+//! One stream on a GPU: what the element adds to TensorRT's own time, with frames that a GPU decoder made.
+//!
+//!     cargo bench --bench gpu [-- --clip FILE.mp4 --model FILE --labels FILE --precision fp16 --frames N]
+//!
+//! For each decoder there is a row: TensorRT alone (its CUDA graph, launched again and again), the whole way of a
+//! frame through the element (preprocessing, network, decoding, metadata) one at a time, and the host's CPU time.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use gst_check::Harness;
+use gstrsdetectnet::cuda::context::Context;
+use gstrsdetectnet::detector::{DetectorOptions, Precision, TensorRtDetector};
+
+const DECODERS: [(&str, &str); 2] = [
+    ("nvh264dec", "video/x-raw(memory:CUDAMemory)"),
+    ("nvv4l2decoder", "video/x-raw(memory:NVMM)"),
+];
+/// Decoded frames that take turns; decoders have no more to give at once.
+const DIFFERENT_FRAMES: usize = 4;
+const ROUNDS: usize = 5;
+
+struct Options {
+    clip: String,
+    model: String,
+    labels: Option<String>,
+    precision: String,
+    frames: u32,
+}
+
+impl Options {
+    fn from_arguments() -> Result<Self, Box<dyn Error>> {
+        let mut options = Self {
+            clip: "clip.mp4".into(),
+            model: "ssd-mobilenet-v2".into(),
+            labels: None,
+            precision: "fp16".into(),
+            frames: 2000,
+        };
+        let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().ok_or("every option takes a value")?;
+            match name.as_str() {
+                "--clip" => options.clip = value,
+                "--model" => options.model = value,
+                "--labels" => options.labels = Some(value),
+                "--precision" => options.precision = value,
+                "--frames" => options.frames = value.parse()?,
+                other => return Err(format!("unknown option {other}").into()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// The first frames of the clip, in GPU memory, with their caps and the pipeline that owns them.
+fn decode(
+    clip: &str,
+    decoder: &str,
+    caps: &str,
+) -> Result<(gst::Pipeline, Vec<gst::Sample>), Box<dyn Error>> {
+    let pipeline = gst::parse::launch(&format!(
+        "filesrc location={clip} ! qtdemux ! h264parse ! {decoder} ! {caps} ! \
+         appsink name=frames sync=false max-buffers=1"
+    ))?
+    .downcast::<gst::Pipeline>()
+    .map_err(|_| "not a pipeline")?;
+    let sink = pipeline.by_name("frames").ok_or("no appsink")?;
+    let sink = sink
+        .downcast::<gst_app::AppSink>()
+        .map_err(|_| "no appsink")?;
+    pipeline.set_state(gst::State::Playing)?;
+    let timeout = gst::ClockTime::from_seconds(20);
+    let samples = (0..DIFFERENT_FRAMES)
+        .map_while(|_| sink.try_pull_sample(timeout))
+        .collect::<Vec<_>>();
+    match samples.len() {
+        DIFFERENT_FRAMES => Ok((pipeline, samples)),
+        _ => Err(format!("{decoder} gave {} frames", samples.len()).into()),
+    }
+}
+
+fn cpu_time_of_this_thread() -> Duration {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the call fills the struct it is given.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    [usage.ru_utime, usage.ru_stime]
+        .map(|time| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000))
+        .into_iter()
+        .sum()
+}
+
+/// Frames through the element, one after the other: for each the wall clock time and this thread's CPU time.
+fn through_element(
+    element: &gst::Element,
+    samples: &[gst::Sample],
+    frames: u32,
+) -> Result<(Duration, Duration), Box<dyn Error>> {
+    let mut harness = Harness::with_element(element, Some("sink"), Some("src"));
+    harness.set_src_caps(samples[0].caps_owned().ok_or("no caps")?);
+    harness.play();
+    let buffers: Vec<_> = samples
+        .iter()
+        .filter_map(|sample| sample.buffer_owned())
+        .collect();
+    let mut pass = |count: u32| {
+        for buffer in buffers.iter().cycle().take(count as usize) {
+            harness.push_and_pull(buffer.copy())?;
+        }
+        Ok::<_, gst::glib::BoolError>(())
+    };
+    pass(50)?;
+    let (start, cpu) = (Instant::now(), cpu_time_of_this_thread());
+    pass(frames)?;
+    Ok((
+        start.elapsed() / frames,
+        (cpu_time_of_this_thread() - cpu) / frames,
+    ))
+}
+
+fn median(mut values: Vec<Duration>) -> Duration {
+    values.sort();
+    values[values.len() / 2]
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    gst::init()?;
+    gstrsdetectnet::plugin_register_static()?;
+    let options = Options::from_arguments()?;
+    let detector_options = DetectorOptions {
+        model: options.model.clone(),
+        labels: options.labels.as_ref().map(Into::into),
+        precision: match options.precision.as_str() {
+            "fp32" => Precision::Fp32,
+            _ => Precision::Fp16,
+        },
+        ..DetectorOptions::default()
+    };
+    let context = Context::primary(0)?;
+    let mut alone = TensorRtDetector::load(&detector_options, context, &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    })?;
+    println!("{}: {}", options.model, alone.description());
+    println!(
+        "{:>14} {:>16} {:>16} {:>7} {:>14}",
+        "frames from", "TensorRT alone", "with element", "ratio", "host CPU"
+    );
+    for (decoder, caps) in DECODERS {
+        let (pipeline, samples) = match decode(&options.clip, decoder, caps) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                println!("{decoder:>14} left out: {error}");
+                continue;
+            }
+        };
+        let (mut network, mut element_time, mut cpu_time) = (vec![], vec![], vec![]);
+        for _ in 0..ROUNDS {
+            network.push(alone.network_alone(options.frames)?);
+            let element = gst::ElementFactory::make("rsdetectnet")
+                .property("model", &options.model)
+                .property("labels", &options.labels)
+                .property_from_str("backend", "tensorrt")
+                .property_from_str("precision", &options.precision)
+                .build()?;
+            let (wall, cpu) = through_element(&element, &samples, options.frames)?;
+            element.set_state(gst::State::Null)?;
+            element_time.push(wall);
+            cpu_time.push(cpu);
+        }
+        let (network, element, cpu) = (median(network), median(element_time), median(cpu_time));
+        println!(
+            "{decoder:>14} {network:>16.1?} {element:>16.1?} {:>7.2} {cpu:>14.1?}",
+            element.as_secs_f64() / network.as_secs_f64()
+        );
+        drop(samples);
+        pipeline.set_state(gst::State::Null)?;
+    }
+    Ok(())
+}
