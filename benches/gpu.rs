@@ -18,7 +18,7 @@ const DECODERS: [(&str, &str); 2] = [
     ("nvv4l2decoder", "video/x-raw(memory:NVMM)"),
 ];
 /// Decoded frames that take turns; decoders have no more to give at once.
-const DIFFERENT_FRAMES: usize = 4;
+const DIFFERENT_FRAMES: usize = 2;
 const ROUNDS: usize = 5;
 
 struct Options {

@@ -64,6 +64,8 @@ pub struct DetectorOptions {
     pub engine_cache: Option<PathBuf>,
     /// Frames that the engine takes at once at most; 0 chooses.
     pub batch_size: u32,
+    /// Most scratch memory that a layer of a built engine may need.
+    pub workspace_bytes: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]

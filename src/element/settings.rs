@@ -58,6 +58,7 @@ pub(super) struct Settings {
     pub precision: Precision,
     pub engine_cache: Option<String>,
     pub batch_size: u32,
+    pub workspace: u32,
     pub threshold: f32,
     pub iou_threshold: f32,
     pub max_detections: u32,
@@ -80,6 +81,7 @@ impl Default for Settings {
             precision: Precision::default(),
             engine_cache: None,
             batch_size: 0,
+            workspace: 0,
             threshold: 0.5,
             iou_threshold: 0.5,
             max_detections: 100,
@@ -122,6 +124,7 @@ impl Settings {
             },
             engine_cache: self.engine_cache.as_ref().map(Into::into),
             batch_size: self.batch_size,
+            workspace_bytes: (self.workspace > 0).then(|| u64::from(self.workspace) << 20),
         }
     }
 
@@ -173,6 +176,7 @@ impl Settings {
             "precision" => self.precision.to_value(),
             "engine-cache" => self.engine_cache.to_value(),
             "batch-size" => self.batch_size.to_value(),
+            "workspace" => self.workspace.to_value(),
             "threshold" => self.threshold.to_value(),
             "iou-threshold" => self.iou_threshold.to_value(),
             "max-detections" => self.max_detections.to_value(),
@@ -207,6 +211,7 @@ impl Settings {
             "precision" => take(&mut self.precision, value),
             "engine-cache" => take(&mut self.engine_cache, value),
             "batch-size" => take(&mut self.batch_size, value),
+            "workspace" => take(&mut self.workspace, value),
             "threshold" => take(&mut self.threshold, value),
             "iou-threshold" => take(&mut self.iou_threshold, value),
             "max-detections" => take(&mut self.max_detections, value),
@@ -280,9 +285,15 @@ fn gpu_specs(default: &Settings) -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecUInt::builder("batch-size")
             .nick("Batch size")
-            .blurb("Most frames that an engine takes at once, as nvstreammux batches them (0 = automatic)")
+            .blurb("Most frames that an engine takes at once, for the batches of nvstreammux (0 = one)")
             .maximum(32)
             .default_value(default.batch_size)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("workspace")
+            .nick("Workspace")
+            .blurb("Most scratch memory, in MiB, that TensorRT may plan for a layer when it builds an engine (0 = no limit)")
+            .default_value(default.workspace)
             .mutable_ready()
             .build(),
     ]

@@ -24,8 +24,9 @@ use crate::model::{Labels, ModelSource};
 use crate::preprocess::InputGeometry;
 use crate::preprocess::cuda::{Element, InputTensor, Preprocessor, Shrinking};
 
-/// Batches of surfaces from nvstreammux are rarely larger; larger ones go in parts.
-const AUTOMATIC_BATCH: u32 = 8;
+/// An engine for one frame alone is the fastest for one, and the quickest to start: on an H100, TensorRT-RTX makes
+/// SSD-MobileNet-V2 ready in 0.9 s and runs it in 0.26 ms, against 3.9 s and 0.31 ms for batches of 1 to 8.
+const AUTOMATIC_BATCH: u32 = 1;
 
 pub struct Loaded {
     pub description: String,
@@ -161,7 +162,7 @@ fn load_engine(
             size => size,
         },
         dla_core: options.dla_core,
-        workspace_bytes: None,
+        workspace_bytes: options.workspace_bytes,
         input_shapes: Vec::new(),
         device: DeviceIdentity {
             name: context.gpu_name()?,
