@@ -224,8 +224,34 @@ fn color_at(picture: &Picture, shape: &Shape, x: usize, y: usize) -> Option<Colo
     }
 }
 
+/// The shapes of a picture with each glyph on its own.
+fn single_shapes(picture: &Picture) -> Vec<Shape> {
+    let single = |shape: &Shape| match shape {
+        Shape::Fill { .. } => vec![shape.clone()],
+        Shape::Glyphs {
+            left,
+            top,
+            font,
+            scale,
+            text,
+            color,
+        } => (text.clone().enumerate())
+            .map(|(index, code)| Shape::Glyphs {
+                left: left + (index as u32 * font.width * scale) as i32,
+                top: *top,
+                font,
+                scale: *scale,
+                text: code..code + 1,
+                color: *color,
+            })
+            .collect(),
+    };
+    picture.shapes.iter().flat_map(single).collect()
+}
+
 /// The rules of the overlay, sample by sample, as they stand in the documentation.
 fn draw_by_the_rules(canvas: &mut Canvas, picture: &Picture) {
+    let shapes = single_shapes(picture);
     for (channel, plane, at, size) in channels(canvas.format) {
         let [shift_x, shift_y] = shifts(canvas.format, channel);
         for y in 0..canvas.height.div_ceil(1 << shift_y) {
@@ -235,7 +261,7 @@ fn draw_by_the_rules(canvas: &mut Canvas, picture: &Picture) {
                 let pixels: Vec<_> = rows
                     .flat_map(|y| columns.clone().map(move |x| (x, y)))
                     .collect();
-                for shape in &picture.shapes {
+                for shape in &shapes {
                     let colors: Vec<_> = pixels
                         .iter()
                         .filter_map(|&(x, y)| color_at(picture, shape, x, y))

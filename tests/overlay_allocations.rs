@@ -5,8 +5,10 @@ use std::cell::Cell;
 
 use gstrsdetectnet::detection::{BoundingBox, Detection};
 use gstrsdetectnet::frame::system::PlaneMut;
-use gstrsdetectnet::frame::{Colorimetry, PixelFormat, SystemFrameMut};
-use gstrsdetectnet::overlay::{Overlay, Parts};
+use gstrsdetectnet::frame::{
+    Colorimetry, DeviceFrame, DevicePlane, DeviceStorage, PixelFormat, SystemFrameMut,
+};
+use gstrsdetectnet::overlay::{Overlay, Parts, cuda};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -74,10 +76,26 @@ fn from_the_second_frame_on_nothing_is_allocated() {
         confidence: true,
         track: true,
     });
-    overlay.draw(&mut frame, &detections(0.0), &labels);
+    let on_gpu = DeviceFrame {
+        format: PixelFormat::Nv12,
+        colorimetry: Colorimetry::default(),
+        width,
+        height,
+        gpu_id: 0,
+        storage: DeviceStorage::Pitch,
+        planes: [DevicePlane::default(); 3],
+    };
+    let mut primitives = Vec::new();
+    let mut draw = |moved: f32| {
+        overlay.draw(&mut frame, &detections(moved), &labels);
+        let picture = overlay.picture(&detections(moved), &labels, width, height);
+        cuda::primitives(picture, &on_gpu, &mut primitives);
+        assert!(!primitives.is_empty());
+    };
+    draw(0.0);
     let before = ALLOCATIONS.get();
     for moved in 1..20u8 {
-        overlay.draw(&mut frame, &detections(moved.into()), &labels);
+        draw(moved.into());
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
 }

@@ -47,8 +47,8 @@ impl Primitive {
         Self {
             left,
             top,
-            width: width.min(i32::MAX as u32),
-            height: height.min(i32::MAX as u32),
+            width,
+            height,
             scale: 1,
             mask: NO_MASK,
             alpha: ink.alpha.into(),
@@ -109,7 +109,7 @@ pub enum DrawError {
     Plane(#[from] PlaneError),
     #[error("frames in textures cannot be drawn into")]
     Textures,
-    #[error("{count} primitives were given, the painter was made for {capacity}")]
+    #[error("{count} primitives were given, the painter has room for {capacity}")]
     TooMany { count: usize, capacity: usize },
     #[error("a mask ends at row {end}, the painter has {rows}")]
     NoSuchMask { end: usize, rows: usize },
@@ -170,10 +170,12 @@ pub struct Painter {
     host: LockedBuffer<Primitive>,
     device: DeviceBuffer<Primitive>,
     masks: DeviceBuffer<u16>,
+    /// Primitives that the GPU may still have to read.
+    enqueued: usize,
 }
 
 impl Painter {
-    /// For up to `capacity` primitives in a frame, whose masks have these rows.
+    /// For up to `capacity` primitives until [`Painter::reuse`], whose masks have these rows.
     pub fn new(capacity: usize, masks: &[u16]) -> Result<Self, CudaError> {
         let nothing = Ink {
             values: [0; 3],
@@ -187,6 +189,7 @@ impl Painter {
                 .map_err(CudaError::during("cuMemAllocHost"))?,
             device: device.map_err(CudaError::during("cuMemAlloc"))?,
             masks: DeviceBuffer::from_slice(masks).map_err(CudaError::during("cuMemcpyHtoD"))?,
+            enqueued: 0,
         };
         // SAFETY: the wait is for streams that do not wait for the default one, which copied the masks.
         check("cuStreamSynchronize", unsafe {
@@ -195,11 +198,27 @@ impl Painter {
         Ok(painter)
     }
 
-    /// Enqueues the drawing of primitives, in their order. Call it when the GPU is done with the last frame.
+    /// How many more primitives it takes.
+    pub fn room(&self) -> usize {
+        self.host.len() - self.enqueued
+    }
+
+    /// Whether something was enqueued since [`Painter::reuse`].
+    pub fn is_drawing(&self) -> bool {
+        self.enqueued > 0
+    }
+
+    /// Makes room for as many primitives as in the beginning. Call it when the GPU is done with all drawing.
+    pub fn reuse(&mut self) {
+        self.enqueued = 0;
+    }
+
+    /// Enqueues the drawing of primitives into a frame, in their order.
     ///
     /// # Safety
     /// The current context is the one of the painter, the kernels, the stream and the frame. The frame has the
-    /// described size; frame and painter live, and the painter is not used, until the stream has passed this.
+    /// described size; frame and painter live, and the painter is not [reused](Painter::reuse), until the stream
+    /// has passed this.
     pub unsafe fn draw(
         &mut self,
         kernels: &Kernels,
@@ -207,7 +226,7 @@ impl Painter {
         frame: &DeviceFrame,
         primitives: &[Primitive],
     ) -> Result<(), DrawError> {
-        let (count, capacity) = (primitives.len(), self.host.len());
+        let (count, capacity) = (primitives.len(), self.room());
         if count > capacity {
             return Err(DrawError::TooMany { count, capacity });
         }
@@ -223,17 +242,21 @@ impl Painter {
         if count == 0 {
             return Ok(());
         }
-        let address = self.device.as_device_ptr().as_raw();
+        let first = self.enqueued;
+        let address =
+            self.device.as_device_ptr().as_raw() + (first * size_of::<Primitive>()) as u64;
         let masks = self.masks.as_device_ptr().as_raw();
         let canvas = Canvas::new(frame, address, count, masks)?;
-        self.host[..count].copy_from_slice(primitives);
+        let staged = &mut self.host[first..first + count];
+        staged.copy_from_slice(primitives);
+        self.enqueued += count;
         // SAFETY: both buffers hold as many primitives; the caller vouches for stream and frame.
         unsafe {
             check(
                 "cuMemcpyHtoDAsync",
                 sys::cuMemcpyHtoDAsync_v2(
                     address,
-                    self.host.as_ptr().cast::<c_void>(),
+                    staged.as_ptr().cast::<c_void>(),
                     size_of_val(primitives),
                     stream,
                 ),

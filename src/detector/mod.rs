@@ -12,6 +12,7 @@ use std::time::Duration;
 use once_cell::sync::Lazy;
 
 use crate::cuda::context::{Context, ContextError};
+use crate::cuda::draw::DrawError;
 use crate::cuda::{self, CudaError};
 use crate::decode::{Layout, Selection, UnexpectedShape, UnknownLayout};
 use crate::detection::Detection;
@@ -21,6 +22,7 @@ use crate::frame::system::Plane;
 use crate::frame::{Colorimetry, DeviceFrame, PixelFormat, SystemFrame};
 use crate::model::onnx::OnnxError;
 use crate::model::{Labels, LabelsError, ModelError, ModelSource};
+use crate::overlay::Overlay;
 use crate::preprocess::cuda::PreprocessError;
 
 pub use crate::engine::tensorrt::Precision;
@@ -122,6 +124,8 @@ pub enum DetectError {
     Cuda(#[from] CudaError),
     #[error(transparent)]
     Preprocess(#[from] PreprocessError),
+    #[error(transparent)]
+    Draw(#[from] DrawError),
     #[error(
         "frames in GPU memory are inspected with backend=tensorrt alone; put a download, such as cudadownload or nvvideoconvert, before this element"
     )]
@@ -161,6 +165,12 @@ pub enum Frames<'a> {
         /// The `CUstream` of that context on which the frames are still being written.
         pending: Option<*mut c_void>,
     },
+}
+
+/// What is drawn into frames: for each of them, its detections.
+pub struct Drawing<'a> {
+    pub overlay: &'a mut Overlay,
+    pub detections: &'a [Vec<Detection>],
 }
 
 /// Told of what takes long while a model is loaded: a text, and a percentage where it is known. A `Break` stops it.
@@ -236,6 +246,20 @@ impl Detector {
                 detector.detect(&frame, selection, &mut detections[0])
             }
             (Self::Host(_), Frames::Device { .. }) => Err(DetectError::GpuFrameOnCpu),
+        }
+    }
+
+    /// Draws into frames in GPU memory that are mapped for it, with the host's wait at the end. `pending` is as in
+    /// [`Frames::Device`].
+    pub fn draw(
+        &mut self,
+        frames: &[DeviceFrame],
+        pending: Option<*mut c_void>,
+        drawing: Drawing<'_>,
+    ) -> Result<(), DetectError> {
+        match self {
+            Self::TensorRt(detector) => detector.draw(frames, pending, drawing),
+            Self::Host(_) => Err(DetectError::GpuFrameOnCpu),
         }
     }
 

@@ -3,12 +3,13 @@
 
 mod load;
 
+use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
 use cust::memory::DeviceBuffer;
 
-use super::{CAT, DetectError, DetectorOptions, Frames, LoadError, LoadProgress, Timings};
+use super::{CAT, DetectError, DetectorOptions, Drawing, Frames, LoadError, LoadProgress, Timings};
 use crate::cuda::context::Context;
 use crate::cuda::stream::{Event, Graph, Stream};
 use crate::cuda::texture::PointTexture;
@@ -20,6 +21,7 @@ use crate::detection::Detection;
 use crate::engine::tensorrt::{self, EngineCache, KeptEngine};
 use crate::frame::{DeviceFrame, DeviceStorage};
 use crate::model::Labels;
+use crate::overlay::cuda::DeviceOverlay;
 use crate::preprocess::cuda::{Preprocessor, Slot};
 
 /// A loaded model with all that it needs on one GPU.
@@ -51,6 +53,8 @@ struct Machine {
     /// By size: that of one image first.
     batches: Vec<Batch>,
     decoder: Decoder,
+    /// Made for the first frame that is drawn into.
+    overlay: Option<DeviceOverlay>,
     network: tensorrt::Context,
     kernels: Kernels,
     finished: Event,
@@ -138,6 +142,18 @@ impl TensorRtDetector {
         let _current = self.context.enter()?;
         self.machine.detect(frames, selection, detections)
     }
+
+    /// Draws into frames of this context that are mapped for it; they are finished when this returns.
+    pub fn draw(
+        &mut self,
+        frames: &[DeviceFrame],
+        pending: Option<*mut c_void>,
+        drawing: Drawing<'_>,
+    ) -> Result<(), DetectError> {
+        let _current = self.context.enter()?;
+        let labels = self.labels.as_slice();
+        self.machine.draw(frames, pending, drawing, labels)
+    }
 }
 
 impl Drop for TensorRtDetector {
@@ -224,6 +240,43 @@ impl Machine {
             infer: finished - enqueued,
             decode: finished.elapsed(),
         })
+    }
+
+    fn draw(
+        &mut self,
+        frames: &[DeviceFrame],
+        pending: Option<*mut c_void>,
+        drawing: Drawing<'_>,
+        labels: &[String],
+    ) -> Result<(), DetectError> {
+        let Self {
+            overlay,
+            kernels,
+            stream,
+            finished,
+            produced,
+            ..
+        } = self;
+        let device = match overlay {
+            Some(device) => device,
+            None => overlay.insert(DeviceOverlay::new()?),
+        };
+        if let Some(pending) = pending {
+            // SAFETY: the stream is the one on which the frames' own context writes them.
+            unsafe { stream.follow(pending, produced) }?;
+        }
+        let mut enqueued = Ok(());
+        for (frame, detections) in frames.iter().zip(drawing.detections) {
+            let (width, height) = (frame.width, frame.height);
+            let picture = drawing.overlay.picture(detections, labels, width, height);
+            // SAFETY: the context is current, and the frames are mapped until the wait below.
+            enqueued = unsafe { device.enqueue(picture, frame, kernels, stream, finished) };
+            if enqueued.is_err() {
+                break;
+            }
+        }
+        device.finish(stream, finished)?;
+        Ok(enqueued?)
     }
 
     /// The frame as kernels can read it: arrays through textures, which live until the batch is done.

@@ -42,6 +42,7 @@ struct Aftermath {
     running_time: Option<gst::ClockTime>,
     stream_time: Option<gst::ClockTime>,
     bad_settings: Option<String>,
+    not_drawn: Option<&'static str>,
 }
 
 pub struct RsDetectNet {
@@ -436,9 +437,10 @@ impl RsDetectNet {
                     Fate::Late
                 }
                 None => {
-                    let (fate, detections) = streaming.inspect(&format, buffer)?;
-                    aftermath.detections = detections;
-                    fate
+                    let inspected = streaming.inspect(&format, buffer)?;
+                    aftermath.detections = inspected.message;
+                    aftermath.not_drawn = inspected.not_drawn;
+                    inspected.fate
                 }
             }
         };
@@ -456,6 +458,9 @@ impl RsDetectNet {
                 gst::ResourceError::Settings,
                 ("{problem}; the earlier settings stay in force")
             );
+        }
+        if let Some(reason) = aftermath.not_drawn {
+            gst::element_imp_warning!(self, gst::StreamError::Format, ("{reason}"));
         }
         if let Some(structure) = aftermath.detections {
             let message = gst::message::Element::builder(structure).src(&*element);

@@ -7,11 +7,11 @@ use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
 use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::detector::{DetectError, Detector, Frames, Timings};
+use crate::detector::{DetectError, Detector, Drawing, Frames, Timings};
 use crate::frame::cuda::{CudaFrame, CudaFrameError};
 use crate::frame::gstcuda::CudaContext;
 use crate::frame::nvmm::{NvmmBuffer, NvmmError};
-use crate::frame::{DeviceFrame, FrameError};
+use crate::frame::{DeviceFrame, DeviceStorage, FrameError};
 use crate::meta::message::{self, FrameFacts};
 use crate::meta::roi;
 use crate::overlay::{Overlay, Parts};
@@ -31,11 +31,22 @@ pub(super) enum InspectError {
     OtherContext(CudaContext),
 }
 
+/// What became of a frame that was inspected.
+pub(super) struct Inspected {
+    pub fate: Fate,
+    /// What `post-messages` posts.
+    pub message: Option<gst::Structure>,
+    /// Why nothing was drawn, the first time.
+    pub not_drawn: Option<&'static str>,
+}
+
 /// What the streaming thread needs from frame to frame; made in READY→PAUSED, gone in PAUSED→READY.
 pub(super) struct Streaming {
     detector: Detector,
     selection: Selection,
     overlay: Option<Overlay>,
+    /// It was told that frames like these cannot be drawn into.
+    warned_of_overlay: bool,
     post_messages: bool,
     interval: u32,
     pub qos: bool,
@@ -56,6 +67,7 @@ impl Streaming {
             selection: settings.selection(detector.labels())?,
             detector,
             overlay: None,
+            warned_of_overlay: false,
             post_messages: false,
             interval: 0,
             qos: false,
@@ -117,12 +129,12 @@ impl Streaming {
         self.detector = detector;
     }
 
-    /// Finds objects in the frame and attaches them; returns what `post-messages` posts.
+    /// Finds objects in the frame, attaches them and draws them.
     pub fn inspect(
         &mut self,
         format: &Format,
         buffer: &mut gst::Buffer,
-    ) -> Result<(Fate, Option<gst::Structure>), InspectError> {
+    ) -> Result<Inspected, InspectError> {
         let timings = self.detect(format, buffer)?;
         self.to_skip = self.interval;
         let start = Instant::now();
@@ -135,7 +147,13 @@ impl Streaming {
                 roi::attach(buffer.make_mut(), size, batch_id, detections, labels);
             }
         }
-        self.draw(format, buffer)?;
+        let not_drawn = match self.draw(format, buffer)? {
+            Drawn::Never(reason) if !self.warned_of_overlay => {
+                self.warned_of_overlay = true;
+                Some(reason)
+            }
+            _ => None,
+        };
         let labels = self.detector.labels();
         let all = || self.detections.iter().flatten();
         let message = self
@@ -146,7 +164,11 @@ impl Streaming {
             attach: start.elapsed(),
             detections: all().count(),
         };
-        Ok((fate, message))
+        Ok(Inspected {
+            fate,
+            message,
+            not_drawn,
+        })
     }
 
     /// Fills `detections`. Nothing stays mapped.
@@ -178,15 +200,7 @@ impl Streaming {
                 Ok(detector.detect(frames, selection, detections)?)
             }
             Memory::Nvmm => {
-                let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
-                // Surface arrays of Jetson become visible in the context that is current.
-                let current = context.enter().map_err(DetectError::from)?;
-                let mapped = NvmmBuffer::map(buffer, info)?;
-                device_frames.clear();
-                for index in 0..mapped.len() {
-                    device_frames.push(mapped.frame(index)?);
-                }
-                drop(current);
+                let _mapped = map_nvmm(detector, buffer, info, device_frames)?;
                 let frames = Frames::Device {
                     frames: device_frames,
                     pending: None,
@@ -196,17 +210,56 @@ impl Streaming {
         }
     }
 
-    /// Draws what was found into the frame, in place.
-    fn draw(&mut self, format: &Format, buffer: &mut gst::Buffer) -> Result<(), InspectError> {
-        let Some(overlay) = &mut self.overlay else {
-            return Ok(());
+    /// Draws what was found into the frame, in place. Memory that another buffer shares is copied first; that of
+    /// NVMM cannot be, so that there, as with DeepStream's own elements, all branches behind a `tee` see the drawing.
+    fn draw(&mut self, format: &Format, buffer: &mut gst::Buffer) -> Result<Drawn, InspectError> {
+        let Self {
+            detector,
+            detections,
+            device_frames,
+            overlay: Some(overlay),
+            ..
+        } = self
+        else {
+            return Ok(Drawn::Done);
         };
-        let labels = self.detector.labels();
-        if format.memory == Memory::System && !self.detections[0].is_empty() {
-            let mut mapped = format.shape.write(buffer.make_mut())?;
-            overlay.draw(&mut mapped.view()?, &self.detections[0], labels.as_slice());
+        if detections.iter().all(Vec::is_empty) {
+            return Ok(Drawn::Done);
         }
-        Ok(())
+        let info = &format.shape.info;
+        match format.memory {
+            Memory::System => {
+                let mut mapped = format.shape.write(buffer.make_mut())?;
+                let labels = detector.labels().as_slice();
+                overlay.draw(&mut mapped.view()?, &detections[0], labels);
+            }
+            Memory::Cuda => {
+                let mapped = CudaFrame::map_for_drawing(buffer.make_mut(), info)?;
+                let drawing = Drawing {
+                    overlay,
+                    detections,
+                };
+                detector.draw(&[mapped.frame()], mapped.pending_stream(), drawing)?;
+            }
+            Memory::Nvmm => {
+                let _mapped = map_nvmm(detector, buffer, info, device_frames)?;
+                if device_frames
+                    .iter()
+                    .any(|f| f.storage != DeviceStorage::Pitch)
+                {
+                    return Ok(Drawn::Never(
+                        "the overlay cannot be drawn into block-linear frames; let nvvideoconvert make \
+                         them pitch-linear, or draw with nvdsosd",
+                    ));
+                }
+                let drawing = Drawing {
+                    overlay,
+                    detections,
+                };
+                detector.draw(device_frames, None, drawing)?;
+            }
+        }
+        Ok(Drawn::Done)
     }
 
     fn facts(&self, buffer: &gst::BufferRef, (width, height): (u32, u32)) -> FrameFacts {
@@ -219,4 +272,30 @@ impl Streaming {
             height,
         }
     }
+}
+
+/// Whether the overlay is in the frame.
+enum Drawn {
+    /// As far as there was something to draw.
+    Done,
+    /// Nor will it be in other frames like this, for this reason.
+    Never(&'static str),
+}
+
+/// Fills `frames`, which are good as long as the returned buffer lives.
+fn map_nvmm(
+    detector: &Detector,
+    buffer: &gst::Buffer,
+    info: &gst_video::VideoInfo,
+    frames: &mut Vec<DeviceFrame>,
+) -> Result<NvmmBuffer, InspectError> {
+    let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
+    // Surface arrays of Jetson become visible in the context that is current.
+    let _current = context.enter().map_err(DetectError::from)?;
+    let mapped = NvmmBuffer::map(buffer, info)?;
+    frames.clear();
+    for index in 0..mapped.len() {
+        frames.push(mapped.frame(index)?);
+    }
+    Ok(mapped)
 }

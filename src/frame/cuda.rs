@@ -1,6 +1,7 @@
 //! Frames in GStreamer's CUDA memory (`memory:CUDAMemory`), used where they lie.
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use gst::glib::translate::*;
@@ -29,7 +30,10 @@ pub enum CudaFrameError {
     OtherFrame { promised: String, held: String },
 }
 
-/// A buffer in CUDA memory, mapped for reading on the GPU. Mapping neither copies nor waits: see
+/// `CU_STREAM_LEGACY` (cuda.h): the default stream of a context.
+const DEFAULT_STREAM: *mut c_void = std::ptr::without_provenance_mut(1);
+
+/// A buffer in CUDA memory, mapped for use on the GPU. Mapping for reading neither copies nor waits: see
 /// [`CudaFrame::pending_stream`].
 pub struct CudaFrame {
     // Only held: what it maps is described by `frame`.
@@ -38,6 +42,23 @@ pub struct CudaFrame {
     library: &'static GstCuda,
     context: CudaContext,
     frame: DeviceFrame,
+    /// Mapping made a copy, which may still be under way on the default stream.
+    copied: bool,
+}
+
+/// A buffer in CUDA memory that may be drawn into. Nobody else sees its memory, which is in system memory as it was
+/// before until it is mapped there again.
+pub struct DrawableCudaFrame<'a> {
+    frame: CudaFrame,
+    buffer: PhantomData<&'a mut gst::BufferRef>,
+}
+
+impl std::ops::Deref for DrawableCudaFrame<'_> {
+    type Target = CudaFrame;
+
+    fn deref(&self) -> &CudaFrame {
+        &self.frame
+    }
 }
 
 // SAFETY: the mapped frame owns a reference of its buffer; maps of CUDA memory, its context and its
@@ -49,14 +70,37 @@ unsafe impl Sync for CudaFrame {}
 impl CudaFrame {
     /// Maps a buffer that has caps of `info`. Strides and offsets are those of the buffer, not of the caps.
     pub fn map(buffer: &gst::Buffer, info: &VideoInfo) -> Result<Self, CudaFrameError> {
+        Self::map_with(buffer, info, gst::ffi::GST_MAP_READ)
+    }
+
+    /// Maps a buffer for drawing: the next reader in system memory gets what was drawn. Memory that another buffer
+    /// shares, as behind a `tee`, is copied on the GPU first and replaced in this buffer, as GStreamer does it for
+    /// every memory, so that nobody else sees the drawing.
+    pub fn map_for_drawing<'a>(
+        buffer: &'a mut gst::BufferRef,
+        info: &VideoInfo,
+    ) -> Result<DrawableCudaFrame<'a>, CudaFrameError> {
+        let flags = gst::ffi::GST_MAP_READ | gst::ffi::GST_MAP_WRITE;
+        Ok(DrawableCudaFrame {
+            frame: Self::map_with(buffer, info, flags)?,
+            buffer: PhantomData,
+        })
+    }
+
+    fn map_with(
+        buffer: &gst::BufferRef,
+        info: &VideoInfo,
+        flags: gst::ffi::GstMapFlags,
+    ) -> Result<Self, CudaFrameError> {
         let (format, order) = video_info::pixel_format(info.format())
             .ok_or_else(|| CudaFrameError::UnsupportedFormat(info.format().to_string()))?;
-        let memory = cuda_memory(buffer)?;
+        let shared = cuda_memory(buffer)?;
         let library = GstCuda::get()?;
-        // SAFETY: `memory` is a CUDA memory of the buffer and lives as long as the buffer does.
-        let context = unsafe { CudaContext::from_raw((*memory).context, library) };
-        let mapped = Mapped::new(buffer, memory)?;
+        let mapped = Mapped::new(buffer, shared, flags)?;
         mapped.check_promise(info)?;
+        let memory = cuda_memory(buffer)?;
+        // SAFETY: `memory` is a CUDA memory of the buffer, which is mapped, and lives as long as that.
+        let context = unsafe { CudaContext::from_raw((*memory).context, library) };
 
         let mut planes = [DevicePlane::default(); 3];
         for (plane, held) in planes.iter_mut().zip(order).take(format.planes()) {
@@ -87,6 +131,7 @@ impl CudaFrame {
             library,
             context,
             frame,
+            copied: memory != shared,
         })
     }
 
@@ -100,12 +145,14 @@ impl CudaFrame {
         &self.context
     }
 
-    /// The `CUstream` on which the frame is still being written, where there is one (GStreamer 1.24 and later).
+    /// The `CUstream` on which the frame is still being written, where there is one (GStreamer 1.24 and later, and
+    /// for a copy).
     /// Work on that stream needs no waiting; work on another one must wait for an event recorded on it, or
     /// the host for [`CudaFrame::synchronize`]. `None` means that the frame is finished.
     pub fn pending_stream(&self) -> Option<*mut c_void> {
         // SAFETY: the mapped frame keeps buffer and memory alive.
-        unsafe { self.library.pending_stream(self.memory) }
+        let pending = unsafe { self.library.pending_stream(self.memory) };
+        pending.or(self.copied.then_some(DEFAULT_STREAM))
     }
 
     /// Waits on the host until the frame is finished.
@@ -137,16 +184,22 @@ struct Mapped(gst_video::ffi::GstVideoFrame);
 
 impl Mapped {
     /// `memory` is the CUDA memory of the buffer.
-    fn new(buffer: &gst::Buffer, memory: *mut GstCudaMemory) -> Result<Self, CudaFrameError> {
+    fn new(
+        buffer: &gst::BufferRef,
+        memory: *mut GstCudaMemory,
+        flags: gst::ffi::GstMapFlags,
+    ) -> Result<Self, CudaFrameError> {
         let mut mapped = MaybeUninit::uninit();
         // SAFETY: the frame is written where the call succeeds. Without a GstVideoMeta the memory's own
-        // info says how its rows lie; the map takes a reference of the buffer.
+        // info says how its rows lie; the map takes a reference of the buffer. A map for writing replaces memory
+        // only in a buffer that nobody else has a reference of.
         unsafe {
+            let info = (*memory).info;
             let done: bool = from_glib(gst_video::ffi::gst_video_frame_map(
                 mapped.as_mut_ptr(),
-                &(*memory).info,
+                &info,
                 buffer.as_mut_ptr(),
-                gst::ffi::GST_MAP_READ | MAP_CUDA,
+                flags | MAP_CUDA,
             ));
             done.then(|| Self(mapped.assume_init()))
                 .ok_or(CudaFrameError::NotMappable)

@@ -148,8 +148,8 @@ impl Renderer<'_, '_> {
                     height,
                     color,
                 } => {
-                    let columns = clipped(left, u64::from(width), samples.width);
-                    let rows = clipped(top, u64::from(height), samples.height);
+                    let columns = clipped(left.into(), width.into(), samples.width);
+                    let rows = clipped(top.into(), height.into(), samples.height);
                     samples.fill::<S, N>(columns, rows, &ink(color));
                 }
                 Shape::Glyphs {
@@ -163,15 +163,18 @@ impl Renderer<'_, '_> {
                     let line = GlyphLine {
                         columns: clipped_text(left, text.len(), font.width, scale, samples.width),
                         rows: clipped_text(top, 1, font.height, scale, samples.height),
-                        left,
+                        left: left.into(),
                         top,
                         font,
                         scale,
                         text: &self.picture.text[text.clone()],
                     };
+                    let ink = ink(color);
                     match shift {
-                        (0, 0) => samples.draw_glyphs::<S, N>(&line, &ink(color)),
-                        _ => samples.draw_glyphs_shared::<S, N>(&line, &ink(color), self.coverage),
+                        (0, 0) => samples.draw_glyphs::<S, N>(&line, &ink),
+                        _ => line.glyphs(samples.width).for_each(|glyph| {
+                            samples.draw_glyph_shared::<S, N>(&glyph, &ink, self.coverage);
+                        }),
                     }
                 }
             }
@@ -180,16 +183,16 @@ impl Renderer<'_, '_> {
 }
 
 /// The part of `start..start + length` within `0..limit`.
-fn clipped(start: i32, length: u64, limit: usize) -> Range<usize> {
-    let end = i64::from(start).saturating_add_unsigned(length);
+fn clipped(start: i64, length: u64, limit: usize) -> Range<usize> {
+    let end = start.saturating_add_unsigned(length);
     let within = |at: i64| usize::try_from(at).unwrap_or(0).min(limit);
-    within(i64::from(start))..within(end)
+    within(start)..within(end)
 }
 
 /// The part within `0..limit` of so many enlarged glyph cells from `start` on.
 fn clipped_text(start: i32, cells: usize, cell: u32, scale: u32, limit: usize) -> Range<usize> {
     let enlarged = u64::from(cell) * u64::from(scale);
-    clipped(start, enlarged.saturating_mul(cells as u64), limit)
+    clipped(start.into(), enlarged.saturating_mul(cells as u64), limit)
 }
 
 /// The values of a shape's colour in a sample, and how much of it is drawn, 0 to 255.
@@ -203,14 +206,43 @@ struct GlyphLine<'a> {
     /// The pixels of the frame that its cells cover.
     columns: Range<usize>,
     rows: Range<usize>,
-    left: i32,
+    left: i64,
     top: i32,
     font: &'a Font,
     scale: u32,
     text: &'a [u8],
 }
 
-impl GlyphLine<'_> {
+impl<'a> GlyphLine<'a> {
+    /// The glyphs that begin left of `frame_width`, each as a line of its own.
+    fn glyphs(&self, frame_width: usize) -> impl Iterator<Item = GlyphLine<'a>> {
+        let Self {
+            ref rows,
+            left,
+            top,
+            font,
+            scale,
+            text,
+            ..
+        } = *self;
+        let rows = rows.clone();
+        let advance = u64::from(font.width) * u64::from(scale);
+        let lefts =
+            std::iter::successors(Some(left), move |left| left.checked_add_unsigned(advance));
+        lefts
+            .zip(text)
+            .take_while(move |(left, _)| *left < frame_width as i64)
+            .map(move |(left, code)| GlyphLine {
+                columns: clipped(left, advance, frame_width),
+                rows: rows.clone(),
+                left,
+                top,
+                font,
+                scale,
+                text: slice::from_ref(code),
+            })
+    }
+
     /// Calls `visit` with every run of covered pixels in one of [`GlyphLine::rows`], within
     /// [`GlyphLine::columns`].
     fn runs(&self, y: usize, mut visit: impl FnMut(Range<usize>)) {
@@ -221,7 +253,7 @@ impl GlyphLine<'_> {
             let x = usize::try_from(x).unwrap_or(0);
             x.clamp(self.columns.start, self.columns.end)
         };
-        let mut glyph_left = i64::from(self.left);
+        let mut glyph_left = self.left;
         for &code in self.text {
             let mut bits = u32::from(self.font.row(code, font_row));
             let mut x = glyph_left;
@@ -280,22 +312,22 @@ impl Samples<'_, '_> {
         }
     }
 
-    /// Draws glyphs on samples that stand for several pixels.
-    fn draw_glyphs_shared<S: Stored, const N: usize>(
+    /// Draws a glyph on samples that stand for several pixels.
+    fn draw_glyph_shared<S: Stored, const N: usize>(
         &mut self,
-        line: &GlyphLine<'_>,
+        glyph: &GlyphLine<'_>,
         ink: &Ink<S, N>,
         coverage: &mut Vec<u8>,
     ) {
         let (shift_x, shift_y) = (self.shift_x, self.shift_y);
         let (frame_columns, frame_rows) = (0..self.width, 0..self.height);
-        let columns = shared_samples(&line.columns, shift_x);
-        let rows = shared_samples(&line.rows, shift_y);
+        let columns = shared_samples(&glyph.columns, shift_x);
+        let rows = shared_samples(&glyph.rows, shift_y);
         for (y, row) in rows.clone().zip(self.rows::<S, N>(rows, columns.clone())) {
             coverage.clear();
             coverage.resize(columns.len(), 0);
-            for pixel_y in shared_range(y, shift_y, &line.rows) {
-                line.runs(pixel_y, |run| {
+            for pixel_y in shared_range(y, shift_y, &glyph.rows) {
+                glyph.runs(pixel_y, |run| {
                     for x in run {
                         coverage[(x >> shift_x) - columns.start] += 1;
                     }

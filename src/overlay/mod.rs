@@ -1,10 +1,11 @@
 //! Draws detections into a frame, in place: outlines, and what was found as text on plates.
 //!
-//! Two rooms. [`layout`] turns detections into a plain list of shapes and knows nothing of pixel formats or
-//! memory. [`cpu`] renders such a list into a frame in system memory. Any renderer that keeps these rules
-//! draws the same picture, to the bit:
+//! [`layout`] turns detections into a plain list of shapes and knows nothing of pixel formats or memory. [`cpu`]
+//! renders such a list into a frame in system memory, [`cuda`] into one in the memory of a GPU. Any renderer that
+//! keeps these rules draws the same picture, to the bit:
 //!
-//! 1. Shapes are drawn in the order of the list, each over what the ones before it left.
+//! 1. Shapes are drawn in the order of the list, each over what the ones before it left; a line of text is as
+//!    many shapes as it has glyphs, drawn from left to right.
 //! 2. A shape's colour becomes sample values once, by [`color::Color::sample`]. An alpha channel is drawn
 //!    towards opaque; the filler byte of RGBx and BGRx is left alone.
 //! 3. A sample stands for one pixel, a subsampled chroma sample for the two or four pixels it is shared by, of
@@ -17,6 +18,7 @@
 
 pub mod color;
 pub mod cpu;
+pub mod cuda;
 pub mod layout;
 pub mod text;
 
@@ -70,5 +72,18 @@ impl Overlay {
         self.picture
             .lay_out(self.parts, detections, labels, frame.width, frame.height);
         cpu::render(&self.picture, frame, &mut self.coverage);
+    }
+
+    /// The same as a picture, for another renderer and a frame of this size.
+    pub fn picture<L: AsRef<str>>(
+        &mut self,
+        detections: &[Detection],
+        labels: &[L],
+        width: usize,
+        height: usize,
+    ) -> &Picture {
+        self.picture
+            .lay_out(self.parts, detections, labels, width, height);
+        &self.picture
     }
 }

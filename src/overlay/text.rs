@@ -65,6 +65,16 @@ impl Font {
         }
     }
 
+    /// All fonts that [`Font::of_height`] chooses from.
+    pub fn all() -> [&'static Font; 4] {
+        [&TINY, &SMALL, &MEDIUM, &LARGE]
+    }
+
+    /// The rows of all glyphs, as of [`Font::row`], by code and from top to bottom.
+    pub fn rows(&self) -> &[u16] {
+        &self.rows
+    }
+
     /// One row of pixels of a glyph; the lowest bit is the leftmost pixel, a set bit a covered one.
     /// `row` is below [`Font::height`].
     pub fn row(&self, code: u8, row: u32) -> u16 {
@@ -173,7 +183,7 @@ mod tests {
 
     #[test]
     fn every_font_has_a_glyph_of_its_own_for_all_of_latin_1() {
-        for font in [&*TINY, &*SMALL, &*MEDIUM, &*LARGE] {
+        for font in Font::all() {
             let glyph =
                 |code| -> Vec<u16> { (0..font.height).map(|y| font.row(code, y)).collect() };
             for code in (0x21..=0x7e).chain(0xa1..=0xff) {

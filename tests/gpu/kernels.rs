@@ -222,6 +222,7 @@ fn time_drawing(gpu: &Gpu) {
     let painter = RefCell::new(Painter::new(1000, &[0x55; 13]).unwrap());
     gpu.time("20 boxes with text, drawn into NV12 1920x1080", || {
         let mut painter = painter.borrow_mut();
+        painter.reuse();
         // SAFETY: the frame lives; the primitives are always the same, so that it is well to write them again.
         unsafe { painter.draw(gpu.kernels(), gpu.stream(), &frame, &primitives) }.unwrap();
     });

@@ -5,6 +5,7 @@ mod decode_cases;
 mod draw_cases;
 mod emulated;
 mod machine;
+mod overlay_cases;
 mod picture;
 mod preprocess_cases;
 mod random;
@@ -44,5 +45,10 @@ emulated! {
     draw_cases:
         fills_and_masks_blend_in_every_format,
         more_primitives_than_a_block_takes_at_once_keep_their_order,
+    ;
+    overlay_cases:
+        overlays_are_those_of_the_cpu_in_every_format,
+        overlays_have_the_frame_s_colours_in_every_matrix_and_range,
+        shapes_far_beyond_the_frame_are_drawn_as_on_the_cpu,
     ;
 }

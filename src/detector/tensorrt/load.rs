@@ -102,6 +102,7 @@ pub fn load(
         textures: Vec::new(),
         batches: (0..max_batch).map(|_| Batch::New).collect(),
         decoder: Decoder::new(device_outputs, max_batch as usize, MAX_DETECTIONS)?,
+        overlay: None,
         network,
         kernels,
         finished: Event::new()?,
