@@ -55,6 +55,23 @@ fn broken_empty_and_random_files_are_refused() {
 }
 
 #[test]
+fn metadata_that_is_unknown_or_that_this_system_lacks_is_refused() {
+    let error_of = |metadata: &str| {
+        let metadata = metadata.to_owned();
+        start_error(move |element| element.property("metadata", metadata))
+    };
+    let error = error_of("rois");
+    assert!(error.contains("metadata: 'rois' is none of roi"), "{error}");
+    if gstrsdetectnet::meta::analytics::Library::get().is_err() {
+        let error = error_of("roi,analytics");
+        assert!(
+            error.contains("metadata=analytics: GStreamer's analytics library is missing"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn models_that_detect_nothing_are_refused_with_what_was_seen() {
     let error = model_error("classifier.onnx");
     assert!(error.contains("probabilities float32 [1,"), "{error}");

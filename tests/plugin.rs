@@ -1,23 +1,11 @@
 //! The plugin as a file: it loads, inspects and fails clearly anywhere, and leaks nothing.
 
-use std::path::{Path, PathBuf};
+mod common;
+
+use std::path::Path;
 use std::process::{Command, Output};
 
-/// The library that cargo built beside the tests.
-fn library() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let library = tests
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join("libgstrsdetectnet.so");
-    assert!(
-        library.is_file(),
-        "{} is missing: run cargo build first",
-        library.display()
-    );
-    library
-}
+use common::library;
 
 /// A tool of GStreamer that sees the plugin alone beside the system's own.
 fn tool(name: &str, plugins: &Path) -> Command {

@@ -126,6 +126,22 @@ fn the_region_of_interest_carries_what_dl_streamer_reads() {
 }
 
 #[test]
+fn metadata_none_leaves_the_frame_bare_and_may_change_while_playing() {
+    let element = colors_element("colors-ssd.onnx")
+        .property("metadata", "none")
+        .build()
+        .unwrap();
+    let mut harness = harness(&element, &picture().info());
+    let mut found = || {
+        let buffer = harness.push_and_pull(picture().buffer()).unwrap();
+        gstrsdetectnet::detections(&buffer).len()
+    };
+    assert_eq!(found(), 0);
+    element.set_property("metadata", "roi");
+    assert_eq!(found(), 4);
+}
+
+#[test]
 fn an_overlay_draws_a_box_around_the_object_and_leaves_the_rest() {
     let element = colors_element("colors-ssd.onnx")
         .property("overlay", "box")

@@ -10,6 +10,7 @@ use crate::decode::classes::{ClassFilter, ClassFilterError};
 use crate::decode::cuda::MAX_DETECTIONS;
 use crate::detector::{self, DetectorOptions};
 use crate::engine::tensorrt;
+use crate::meta::{Choice, Kinds, MetadataError};
 use crate::model::Labels;
 use crate::overlay::Parts;
 
@@ -65,6 +66,7 @@ pub(super) struct Settings {
     pub classes: Option<String>,
     pub interval: u32,
     pub overlay: String,
+    pub metadata: String,
     pub post_messages: bool,
     pub qos: bool,
 }
@@ -88,6 +90,7 @@ impl Default for Settings {
             classes: None,
             interval: 0,
             overlay: "none".into(),
+            metadata: "auto".into(),
             post_messages: false,
             qos: true,
         }
@@ -101,6 +104,10 @@ pub(super) enum SettingsError {
     Classes(#[from] ClassFilterError),
     #[error("overlay: '{0}' is none of box, label, confidence, track, none")]
     Overlay(String),
+    #[error("metadata: '{0}' is none of roi, analytics, and neither auto nor none alone")]
+    MetadataWord(String),
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
 }
 
 impl Settings {
@@ -140,9 +147,9 @@ impl Settings {
     /// What `overlay=box,label,confidence` asks for; `+` and `|` separate as well.
     pub fn overlay_parts(&self) -> Result<Parts, SettingsError> {
         let mut parts = Parts::default();
-        for word in self.overlay.split([',', '+', '|']).map(str::trim) {
+        for word in words(&self.overlay) {
             match word {
-                "" | "none" => {}
+                "none" => {}
                 "box" => parts.outline = true,
                 "label" => parts.label = true,
                 "confidence" => parts.confidence = true,
@@ -151,6 +158,24 @@ impl Settings {
             }
         }
         Ok(parts)
+    }
+
+    /// What `metadata=roi,analytics` asks for, written as `overlay` is.
+    pub fn metadata_kinds(&self) -> Result<Kinds, SettingsError> {
+        match self.metadata.trim() {
+            "auto" => return Ok(Kinds::Auto),
+            "none" => return Ok(Kinds::Only(Choice::default())),
+            _ => {}
+        }
+        let mut choice = Choice::default();
+        for word in words(&self.metadata) {
+            match word {
+                "roi" => choice.roi = true,
+                "analytics" => choice.analytics = true,
+                other => return Err(SettingsError::MetadataWord(other.into())),
+            }
+        }
+        Ok(Kinds::Only(choice))
     }
 
     pub fn specs() -> &'static [glib::ParamSpec] {
@@ -183,6 +208,7 @@ impl Settings {
             "classes" => self.classes.to_value(),
             "interval" => self.interval.to_value(),
             "overlay" => self.overlay.to_value(),
+            "metadata" => self.metadata.to_value(),
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
             _ => return None,
@@ -218,11 +244,19 @@ impl Settings {
             "classes" => take(&mut self.classes, value),
             "interval" => take(&mut self.interval, value),
             "overlay" => take_text(&mut self.overlay, value, Self::default().overlay),
+            "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
             _ => {}
         }
     }
+}
+
+/// The words of a list that commas, `+` or `|` separate.
+fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split([',', '+', '|'])
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
 }
 
 fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {
@@ -350,6 +384,15 @@ fn output_specs(default: &Settings) -> Vec<glib::ParamSpec> {
             .default_value(Some(default.overlay.as_str()))
             .mutable_playing()
             .build(),
+        glib::ParamSpecString::builder("metadata")
+            .nick("Metadata")
+            .blurb(
+                "What is attached to the frame: auto (all that this system has), none, or any of roi \
+                 (GstVideoRegionOfInterestMeta) and analytics (GstAnalyticsRelationMeta, GStreamer 1.24), separated by commas",
+            )
+            .default_value(Some(default.metadata.as_str()))
+            .mutable_playing()
+            .build(),
         glib::ParamSpecBoolean::builder("post-messages")
             .nick("Post messages")
             .blurb("Post an element message with the detections of each inspected frame on the bus")
@@ -410,5 +453,28 @@ mod tests {
         assert_eq!(parts("box+label|confidence"), Ok(all));
         assert_eq!(parts("none"), Ok(Parts::default()));
         assert!(parts("boxes").unwrap_err().to_string().contains("'boxes'"));
+    }
+
+    #[test]
+    fn metadata_is_auto_none_or_a_list_of_kinds() {
+        let kinds = |text: &str| {
+            let metadata = text.into();
+            Settings {
+                metadata,
+                ..Settings::default()
+            }
+            .metadata_kinds()
+        };
+        let only = |roi, analytics| Ok(Kinds::Only(Choice { roi, analytics }));
+        assert_eq!(kinds(&Settings::default().metadata), Ok(Kinds::Auto));
+        assert_eq!(kinds("none"), only(false, false));
+        assert_eq!(kinds(""), only(false, false));
+        assert_eq!(kinds("roi"), only(true, false));
+        assert_eq!(kinds("analytics | roi"), only(true, true));
+        let error = kinds("roi,auto").unwrap_err().to_string();
+        assert!(
+            error.contains("'auto' is none of roi, analytics"),
+            "{error}"
+        );
     }
 }

@@ -12,8 +12,8 @@ use crate::frame::cuda::{CudaFrame, CudaFrameError};
 use crate::frame::gstcuda::CudaContext;
 use crate::frame::nvmm::{NvmmBuffer, NvmmError};
 use crate::frame::{DeviceFrame, DeviceStorage, FrameError};
+use crate::meta::Metadata;
 use crate::meta::message::{self, FrameFacts};
-use crate::meta::roi;
 use crate::overlay::{Overlay, Parts};
 
 /// Why a frame could not be inspected.
@@ -47,6 +47,7 @@ pub(super) struct Streaming {
     overlay: Option<Overlay>,
     /// It was told that frames like these cannot be drawn into.
     warned_of_overlay: bool,
+    metadata: Metadata,
     post_messages: bool,
     interval: u32,
     pub qos: bool,
@@ -68,6 +69,7 @@ impl Streaming {
             detector,
             overlay: None,
             warned_of_overlay: false,
+            metadata: Metadata::default(),
             post_messages: false,
             interval: 0,
             qos: false,
@@ -86,6 +88,7 @@ impl Streaming {
     pub fn apply(&mut self, settings: &Settings) -> Result<(), SettingsError> {
         let selection = settings.selection(self.detector.labels())?;
         let parts = settings.overlay_parts()?;
+        self.metadata.choose(settings.metadata_kinds()?)?;
         self.selection = selection;
         self.overlay = (parts != Parts::default()).then(|| Overlay::new(parts));
         self.post_messages = settings.post_messages;
@@ -140,12 +143,10 @@ impl Streaming {
         let start = Instant::now();
         let size = format.shape.size();
         let labels = self.detector.labels();
-        let batched = self.detections.len() > 1;
-        for (index, detections) in self.detections.iter().enumerate() {
-            if !detections.is_empty() {
-                let batch_id = batched.then_some(index as u32);
-                roi::attach(buffer.make_mut(), size, batch_id, detections, labels);
-            }
+        let facts = self.facts(buffer, size);
+        if self.metadata.applies_to(&self.detections) {
+            self.metadata
+                .attach(buffer.make_mut(), &facts, &self.detections, labels);
         }
         let not_drawn = match self.draw(format, buffer)? {
             Drawn::Never(reason) if !self.warned_of_overlay => {
@@ -158,7 +159,7 @@ impl Streaming {
         let all = || self.detections.iter().flatten();
         let message = self
             .post_messages
-            .then(|| message::structure(&self.facts(buffer, size), all(), labels));
+            .then(|| message::structure(&facts, all(), labels));
         let fate = Fate::Inspected {
             timings,
             attach: start.elapsed(),

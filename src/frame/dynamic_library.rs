@@ -10,7 +10,7 @@ impl DynamicLibrary {
     /// Opens a library by soname or path, with all its symbols bound; the error is the linker's sentence.
     pub fn open(name: &str) -> Result<Self, String> {
         // SAFETY: only libraries whose initialisers are made for any process are opened here: the
-        // NVIDIA driver, GStreamer's CUDA library and NvBufSurface.
+        // NVIDIA driver, GStreamer's libraries and DeepStream's.
         unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) }
             .map(Self)
             .map_err(|error| error.source().unwrap_or(&error).to_string())

@@ -5,7 +5,7 @@ pub mod context_offer;
 pub mod cuda;
 pub mod cuda_driver;
 pub mod device;
-mod dynamic_library;
+pub(crate) mod dynamic_library;
 pub mod gstcuda;
 pub mod nvmm;
 pub mod system;

@@ -1,4 +1,84 @@
 //! Detections as metadata that the rest of GStreamer understands.
 
+pub mod analytics;
 pub mod message;
 pub mod roi;
+
+use self::analytics::{Analytics, AnalyticsMissing};
+use self::message::FrameFacts;
+use crate::detection::Detection;
+use crate::model::Labels;
+
+/// Which metadata is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kinds {
+    /// All that this system has.
+    #[default]
+    Auto,
+    /// Just these, of which none may be missing.
+    Only(Choice),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    pub roi: bool,
+    pub analytics: bool,
+}
+
+/// Metadata was asked for by name that this system does not have.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum MetadataError {
+    #[error("metadata=analytics: {0}")]
+    Analytics(#[from] AnalyticsMissing),
+}
+
+/// Attaches the detections of one stream.
+#[derive(Default)]
+pub struct Metadata {
+    roi: bool,
+    analytics: Option<Analytics>,
+}
+
+impl Metadata {
+    /// Takes over which kinds to attach; on an error the earlier ones stay.
+    pub fn choose(&mut self, kinds: Kinds) -> Result<(), MetadataError> {
+        let analytics = match kinds {
+            Kinds::Auto => analytics::Library::get().ok(),
+            Kinds::Only(choice) if choice.analytics => Some(analytics::Library::get()?),
+            Kinds::Only(_) => None,
+        };
+        let earlier = self.analytics.take();
+        self.analytics =
+            analytics.map(|library| earlier.unwrap_or_else(|| Analytics::new(library)));
+        self.roi = matches!(kinds, Kinds::Auto | Kinds::Only(Choice { roi: true, .. }));
+        Ok(())
+    }
+
+    /// Whether what was found in the frames of a buffer leaves anything on it.
+    pub fn applies_to(&self, detections: &[Vec<Detection>]) -> bool {
+        detections.iter().any(|found| !found.is_empty()) && (self.roi || self.analytics.is_some())
+    }
+
+    /// Attaches what was found in the frames of a buffer, of which only batches of nvstreammux have more than
+    /// one. Relation metas have no word for those, and are left out.
+    pub fn attach(
+        &mut self,
+        buffer: &mut gst::BufferRef,
+        facts: &FrameFacts,
+        detections: &[Vec<Detection>],
+        labels: &Labels,
+    ) {
+        if self.roi {
+            let size = (facts.width, facts.height);
+            let batched = detections.len() > 1;
+            for (index, found) in detections.iter().enumerate() {
+                roi::attach(buffer, size, batched.then_some(index as u32), found, labels);
+            }
+        }
+        if let (Some(analytics), [found]) = (&mut self.analytics, detections)
+            && !found.is_empty()
+        {
+            analytics.attach(buffer, facts, found, labels);
+        }
+    }
+}

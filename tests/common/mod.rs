@@ -27,6 +27,22 @@ pub fn tests_file(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// The library that cargo built beside the tests.
+pub fn library() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let library = tests
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("libgstrsdetectnet.so");
+    assert!(
+        library.is_file(),
+        "{} is missing: run cargo build first",
+        library.display()
+    );
+    library
+}
+
 /// The path of a generated model, as the `model` property takes it.
 pub fn model(name: &str) -> String {
     tests_file("models").join(name).to_str().unwrap().to_owned()
