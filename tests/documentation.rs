@@ -3,7 +3,6 @@
 mod common;
 
 use common::*;
-use gst::prelude::*;
 
 /// The gst-launch-1.0 commands in a text, without options, lines joined.
 fn pipelines(text: &str) -> Vec<String> {
