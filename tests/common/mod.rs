@@ -115,8 +115,14 @@ impl Picture {
 
     /// A picture of tests/media.
     pub fn read_png(name: &str) -> Self {
-        let file = std::fs::File::open(tests_file("media").join(name)).unwrap();
-        let mut reader = png::Decoder::new(std::io::BufReader::new(file))
+        Self::decode_png(
+            name,
+            &std::fs::read(tests_file("media").join(name)).unwrap(),
+        )
+    }
+
+    pub fn decode_png(name: &str, bytes: &[u8]) -> Self {
+        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes))
             .read_info()
             .unwrap();
         let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
