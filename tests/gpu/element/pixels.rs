@@ -4,7 +4,7 @@ use cust::sys;
 use gst_video::VideoInfo;
 use gstrsdetectnet::LabeledDetection;
 use gstrsdetectnet::cuda::context::Context;
-use gstrsdetectnet::cuda::driver::check;
+use gstrsdetectnet::cuda::driver::{check, load};
 use gstrsdetectnet::frame::buffer::FrameShape;
 use gstrsdetectnet::frame::cuda::CudaFrame;
 use gstrsdetectnet::frame::nvmm::NvmmBuffer;
@@ -82,6 +82,7 @@ impl Pixels {
 
     /// Copies a frame of the current context.
     fn download(frame: &DeviceFrame) -> Self {
+        load().unwrap();
         assert_eq!(frame.storage, DeviceStorage::Pitch);
         let plane = |index: usize| {
             let (width, height) = frame.format.plane_size(index, frame.width, frame.height);
