@@ -5,7 +5,7 @@ use gstrsdetectnet::frame::system::Plane;
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat, SystemFrame};
 use gstrsdetectnet::preprocess::cpu::{Preprocessor, TensorElement};
 use gstrsdetectnet::preprocess::{
-    Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, TensorLayout,
+    Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, Shrinking, TensorLayout,
 };
 
 const WIDTH: usize = 1920;
@@ -33,6 +33,7 @@ fn measure<T: TensorElement>(
     size: usize,
     layout: TensorLayout,
     resize: ResizeMode,
+    shrinking: Shrinking,
 ) {
     let buffers = [0, 1, 2].map(|plane| {
         if plane >= format.planes() {
@@ -59,7 +60,7 @@ fn measure<T: TensorElement>(
         mean: [127.5; 3],
         scale: [1.0 / 127.5; 3],
     };
-    let mut preprocessor = Preprocessor::new(input, preparation);
+    let mut preprocessor = Preprocessor::new(input, preparation, shrinking);
     let mut tensor = vec![T::default(); 3 * size * size];
     bencher.bench_local(|| {
         preprocessor.run(divan::black_box(&frame), &mut tensor);
@@ -80,12 +81,20 @@ fn stretch_to_300_nchw_f32(bencher: Bencher<'_, '_>, format: PixelFormat) {
         300,
         TensorLayout::Nchw,
         ResizeMode::Stretch,
+        Shrinking::Bilinear,
     );
 }
 
 #[divan::bench(args = FORMATS)]
 fn letterbox_to_640_nchw_f32(bencher: Bencher<'_, '_>, format: PixelFormat) {
-    measure::<f32>(bencher, format, 640, TensorLayout::Nchw, LETTERBOX);
+    measure::<f32>(
+        bencher,
+        format,
+        640,
+        TensorLayout::Nchw,
+        LETTERBOX,
+        Shrinking::Bilinear,
+    );
 }
 
 #[divan::bench(args = [PixelFormat::Nv12])]
@@ -96,6 +105,7 @@ fn stretch_to_300_nhwc_f32(bencher: Bencher<'_, '_>, format: PixelFormat) {
         300,
         TensorLayout::Nhwc,
         ResizeMode::Stretch,
+        Shrinking::Bilinear,
     );
 }
 
@@ -107,5 +117,30 @@ fn stretch_to_300_nhwc_u8(bencher: Bencher<'_, '_>, format: PixelFormat) {
         300,
         TensorLayout::Nhwc,
         ResizeMode::Stretch,
+        Shrinking::Bilinear,
+    );
+}
+
+#[divan::bench(args = FORMATS)]
+fn average_to_300_nchw_f32(bencher: Bencher<'_, '_>, format: PixelFormat) {
+    measure::<f32>(
+        bencher,
+        format,
+        300,
+        TensorLayout::Nchw,
+        ResizeMode::Stretch,
+        Shrinking::Average,
+    );
+}
+
+#[divan::bench(args = FORMATS)]
+fn average_letterboxed_to_640_nchw_f32(bencher: Bencher<'_, '_>, format: PixelFormat) {
+    measure::<f32>(
+        bencher,
+        format,
+        640,
+        TensorLayout::Nchw,
+        LETTERBOX,
+        Shrinking::Average,
     );
 }

@@ -8,6 +8,7 @@ use gstrsdetectnet::frame::system::Plane;
 use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat, SystemFrame};
 use gstrsdetectnet::meta::roi;
 use gstrsdetectnet::model::{Labels, ModelSource};
+use gstrsdetectnet::preprocess::Shrinking;
 use gstrsdetectnet::preprocess::cpu::Preprocessor;
 use gstrsdetectnet::preprocess::{InputGeometry, Placement, ResizeMode, TensorLayout};
 use gstrsdetectnet::{BoundingBox, Detection};
@@ -39,7 +40,7 @@ fn preprocess_1080p_nv12_to_ssd(bencher: Bencher) {
     let mut session = session();
     let layout = Layout::recognize(session.outputs()).expect("an SSD");
     let preparation = layout.default_preparation(ElementType::Float32);
-    let mut preprocessor = Preprocessor::new(session.geometry(), preparation);
+    let mut preprocessor = Preprocessor::new(session.geometry(), preparation, Shrinking::Bilinear);
     let pixels: Vec<u8> = (0..WIDTH * HEIGHT * 3 / 2)
         .map(|i| (i * 7 % 251) as u8)
         .collect();

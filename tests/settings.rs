@@ -58,6 +58,29 @@ fn a_wrong_value_while_playing_is_a_warning_and_the_earlier_one_stays() {
     );
 }
 
+/// A red cell behind grey bars 10 pixels wide, one for each of the 30 columns under a pixel of the network's input:
+/// the nearest columns to the middle are grey, two thirds of all are red.
+#[test]
+fn area_scaling_finds_what_bilinear_scaling_looks_past() {
+    let mut picture = Picture::grey(1920, 1080).with_cell(3, 4, RED);
+    for bar in 0..8 {
+        picture = picture.with_block(3 * 240 + 30 * bar + 10, 4 * 135, 10, 135, [114; 3]);
+    }
+    let sample = gst::Sample::builder()
+        .buffer(&picture.buffer())
+        .caps(&picture.info().to_caps().unwrap())
+        .build();
+    let found = |scaling: &'static str| {
+        let builder = colors_element("colors-ssd.onnx").property_from_str("scaling", scaling);
+        detect_one(&builder.build().unwrap(), &sample)
+    };
+    assert_found(&found("bilinear"), &[], 1.0, 1.0);
+    let found = found("area");
+    assert_found(&found, &[("red", picture.cell_box(3, 4))], 0.99, 0.5);
+    let confidence = found[0].detection.confidence;
+    assert!((confidence - 2.0 / 3.0).abs() < 1e-3, "{confidence}");
+}
+
 #[test]
 fn post_messages_posts_every_inspected_frame_with_its_objects() {
     let element = colors_element("colors-ssd.onnx")

@@ -35,7 +35,7 @@ impl HostDetector {
         let names = names.as_deref().and_then(Labels::from_ultralytics_names);
         let labels = find_labels(options, &source, names, &layout)?;
         let preparation = layout.default_preparation(session.input_element());
-        let preprocessor = Preprocessor::new(session.geometry(), preparation);
+        let preprocessor = Preprocessor::new(session.geometry(), preparation, options.shrinking);
         let InputGeometry { width, height, .. } = session.geometry();
         let description = format!(
             "ONNX Runtime on the CPU, {:?} {width}x{height}",

@@ -23,6 +23,7 @@ use crate::frame::{Colorimetry, DeviceFrame, PixelFormat, SystemFrame};
 use crate::model::onnx::OnnxError;
 use crate::model::{Labels, LabelsError, ModelError, ModelSource};
 use crate::overlay::Overlay;
+use crate::preprocess::Shrinking;
 use crate::preprocess::cuda::PreprocessError;
 
 pub use crate::engine::tensorrt::Precision;
@@ -68,6 +69,8 @@ pub struct DetectorOptions {
     pub batch_size: u32,
     /// Most scratch memory that a layer of a built engine may need.
     pub workspace_bytes: Option<u64>,
+    /// How frames larger than the network's input are sampled.
+    pub shrinking: Shrinking,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -38,6 +38,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     for enumeration in [
         settings::Backend::static_type(),
         settings::Precision::static_type(),
+        settings::Scaling::static_type(),
     ] {
         enumeration.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }

@@ -13,6 +13,7 @@ use crate::engine::tensorrt;
 use crate::meta::{Choice, Kinds, MetadataError};
 use crate::model::Labels;
 use crate::overlay::Parts;
+use crate::preprocess::Shrinking;
 
 /// Which engine runs the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
@@ -48,12 +49,30 @@ pub enum Precision {
     Int8,
 }
 
+/// How frames larger than the network's input are sampled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstRsDetectNetScaling")]
+pub enum Scaling {
+    #[default]
+    #[enum_value(
+        name = "Between the nearest two pixels of each axis",
+        nick = "bilinear"
+    )]
+    Bilinear,
+    #[enum_value(
+        name = "The mean of all pixels on an axis that shrinks to less than half",
+        nick = "area"
+    )]
+    Area,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Settings {
     pub model: String,
     pub labels: Option<String>,
     pub backend: Backend,
     pub threads: u32,
+    pub scaling: Scaling,
     pub gpu_id: u32,
     pub dla_core: i32,
     pub precision: Precision,
@@ -78,6 +97,7 @@ impl Default for Settings {
             labels: None,
             backend: Backend::default(),
             threads: 0,
+            scaling: Scaling::default(),
             gpu_id: 0,
             dla_core: -1,
             precision: Precision::default(),
@@ -132,6 +152,10 @@ impl Settings {
             engine_cache: self.engine_cache.as_ref().map(Into::into),
             batch_size: self.batch_size,
             workspace_bytes: (self.workspace > 0).then(|| u64::from(self.workspace) << 20),
+            shrinking: match self.scaling {
+                Scaling::Bilinear => Shrinking::Bilinear,
+                Scaling::Area => Shrinking::Average,
+            },
         }
     }
 
@@ -196,6 +220,7 @@ impl Settings {
             "labels" => self.labels.to_value(),
             "backend" => self.backend.to_value(),
             "threads" => self.threads.to_value(),
+            "scaling" => self.scaling.to_value(),
             "gpu-id" => self.gpu_id.to_value(),
             "dla-core" => self.dla_core.to_value(),
             "precision" => self.precision.to_value(),
@@ -232,6 +257,7 @@ impl Settings {
             "labels" => take(&mut self.labels, value),
             "backend" => take(&mut self.backend, value),
             "threads" => take(&mut self.threads, value),
+            "scaling" => take(&mut self.scaling, value),
             "gpu-id" => take(&mut self.gpu_id, value),
             "dla-core" => take(&mut self.dla_core, value),
             "precision" => take(&mut self.precision, value),
@@ -285,6 +311,11 @@ fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {
             .blurb("Threads of the CPU engine (0 = one for each core, at most 8)")
             .maximum(256)
             .default_value(default.threads)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("scaling", default.scaling)
+            .nick("Scaling")
+            .blurb("How frames are sampled that are larger than the network's input; area keeps small objects")
             .mutable_ready()
             .build(),
     ]

@@ -8,7 +8,9 @@ use crate::cuda::planes::{self, PlaneError};
 use crate::cuda::{CudaError, Kernels};
 use crate::frame::{DeviceFrame, DeviceStorage, PixelFormat};
 
-use super::{ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, TensorLayout};
+use super::{
+    ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, Shrinking, TensorLayout,
+};
 
 /// Frames in one launch; a kernel's parameters may have 4 KiB.
 pub const MAX_FRAMES: usize = 32;
@@ -30,16 +32,6 @@ pub struct InputTensor {
     pub geometry: InputGeometry,
     pub element: Element,
     pub slots: usize,
-}
-
-/// How a frame is sampled where it is larger than its place in the tensor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Shrinking {
-    /// The rule of every processor: between the nearest two samples of each axis.
-    #[default]
-    Bilinear,
-    /// On an axis that shrinks to less than half, the mean of all samples under an output pixel.
-    Average,
 }
 
 /// A frame and the image of the batch that it becomes.
@@ -202,8 +194,8 @@ impl Preprocessor {
         };
         let planes = frame.planes.map(|plane| plane.pointer);
         let pitches = frame.planes.map(|plane| plane.pitch as u32);
-        let average = |shrinks: bool, flag| {
-            if shrinks && self.shrinking == Shrinking::Average {
+        let average = |frame, placed, flag| {
+            if self.shrinking.averages(frame, placed) {
                 flag
             } else {
                 0
@@ -215,8 +207,8 @@ impl Preprocessor {
             layout,
             order,
             flags: textures
-                | average(width > 2 * placement.width, flags::AVERAGE_X)
-                | average(height > 2 * placement.height, flags::AVERAGE_Y),
+                | average(width, placement.width, flags::AVERAGE_X)
+                | average(height, placement.height, flags::AVERAGE_Y),
             width: width as u32,
             height: height as u32,
             left: placement.left as i32,

@@ -9,12 +9,19 @@
 //!    A grid has half the columns or rows of the frame, rounded up.
 //! 3. A coordinate of a grid with `n` columns or rows is clamped to `0..=n - 1`, after the halving of rule 2. Its
 //!    samples are those at `floor` and `floor + 1`, the latter with the fraction as its weight: first between
-//!    columns, then between rows, `a + weight * (b - a)` each time. There is no other filter when downscaling.
+//!    columns, then between rows, `a + weight * (b - a)` each time. Only rule 6 filters more when downscaling.
 //! 4. [`color::ColorTransform`] makes RGB of the interpolated samples, and each of R, G, B is clamped to 0..255.
 //!    RGB formats are taken as they are; alpha and padding bytes do not count.
 //! 5. The tensor's channel `c`, in the order of [`Preparation::order`], is `(value - mean[c]) * scale[c]`; around
 //!    the picture it is `(fill - mean[c]) * scale[c]`. Tensors of integers are rounded to nearest, halves to even,
 //!    and saturate.
+//! 6. With [`Shrinking::Average`], an axis on which the frame has more than twice the pixels of its picture in the
+//!    tensor takes, instead of rule 3, the mean of all samples under the picture's pixel. The pixel `x` reaches from
+//!    column `x * frame_width / placement.width - 0.5` of the frame's pixels to that of `x + 1`, and rows likewise
+//!    ([`Placement::frame_column_edge`], [`Placement::frame_row_edge`]). Rule 2 takes both edges into each grid, as
+//!    it does with centres; there they are clamped to `-0.5..=n - 0.5`. Sample `i` reaches from `i - 0.5` to
+//!    `i + 0.5`, and its weight is the part of the length between the edges that it covers. The other axis keeps
+//!    rule 3.
 //!
 //! All of it is computed in 32-bit floating point except the coordinates, which need 64 bits.
 
@@ -44,6 +51,23 @@ pub enum Anchor {
 pub enum ChannelOrder {
     Rgb,
     Bgr,
+}
+
+/// How a frame is sampled where it is larger than its picture in the network's input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shrinking {
+    /// Between the nearest two samples of each axis, however many lie under a pixel.
+    #[default]
+    Bilinear,
+    /// On an axis that shrinks to less than half, the mean of all samples under a pixel.
+    Average,
+}
+
+impl Shrinking {
+    /// Whether an axis with so many pixels in the frame and in its picture is averaged.
+    pub fn averages(self, frame: usize, placed: usize) -> bool {
+        self == Self::Average && frame > 2 * placed
+    }
 }
 
 /// What a model wants done to pixels before it sees them: `(value - mean) * scale`, with `value`
@@ -140,6 +164,16 @@ impl Placement {
     /// The row of the frame's pixels at the centre of the picture's row `y`; pixels are at whole numbers.
     pub fn frame_row(&self, y: usize) -> f64 {
         (y as f64 + 0.5) * self.frame_height as f64 / self.height as f64 - 0.5
+    }
+
+    /// The column of the frame's pixels at the left edge of the picture's column `x`; pixels are at whole numbers.
+    pub fn frame_column_edge(&self, x: usize) -> f64 {
+        x as f64 * self.frame_width as f64 / self.width as f64 - 0.5
+    }
+
+    /// The row of the frame's pixels at the upper edge of the picture's row `y`; pixels are at whole numbers.
+    pub fn frame_row_edge(&self, y: usize) -> f64 {
+        y as f64 * self.frame_height as f64 / self.height as f64 - 0.5
     }
 
     /// A box in pixels of the network's input as a box in pixels of the frame, not clipped.

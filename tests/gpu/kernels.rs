@@ -20,9 +20,9 @@ use std::cell::RefCell;
 use gstrsdetectnet::cuda::draw::{Ink, Painter, Primitive};
 use gstrsdetectnet::decode::cuda::{Decoder, Found, OutputElement, Outputs};
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat};
-use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Shrinking, Slot};
+use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Slot};
 use gstrsdetectnet::preprocess::{
-    Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, TensorLayout,
+    Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, Shrinking, TensorLayout,
 };
 
 use decode_cases::{INPUT, Rules, clustered_box, yolov5_values};
@@ -52,6 +52,7 @@ on_gpu! {
         every_element_layout_and_channel_order,
         every_matrix_and_range,
         averaging_counts_every_sample,
+        the_cpu_gives_the_same_numbers,
         a_batch_of_different_frames_in_one_launch,
     ;
     decode_cases:

@@ -32,6 +32,7 @@ emulated! {
         every_element_layout_and_channel_order,
         every_matrix_and_range,
         averaging_counts_every_sample,
+        the_cpu_gives_the_same_numbers,
         a_batch_of_different_frames_in_one_launch,
     ;
     decode_cases:

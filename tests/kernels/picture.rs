@@ -1,6 +1,9 @@
 //! A frame of noise, and what preprocessing must make of it: plain loops in double precision.
 
-use gstrsdetectnet::frame::{Colorimetry, DeviceFrame, DevicePlane, DeviceStorage, PixelFormat};
+use gstrsdetectnet::frame::system::Plane;
+use gstrsdetectnet::frame::{
+    Colorimetry, DeviceFrame, DevicePlane, DeviceStorage, PixelFormat, SystemFrame,
+};
 use gstrsdetectnet::preprocess::Placement;
 
 use crate::machine::Machine;
@@ -85,6 +88,25 @@ impl Picture {
             object.pointer = machine.texture(&texels, width, rows, channels, bytes);
         }
         self.frame(DeviceStorage::Texture, objects)
+    }
+
+    /// The frame in this process's own memory.
+    pub fn system(&self) -> SystemFrame<'_> {
+        let mut planes = [Plane::default(); 3];
+        for (plane, (data, stride)) in planes.iter_mut().zip(&self.planes) {
+            *plane = Plane {
+                data,
+                stride: *stride,
+            };
+        }
+        SystemFrame::new(
+            self.format,
+            self.colorimetry,
+            self.width,
+            self.height,
+            planes,
+        )
+        .unwrap()
     }
 
     /// The bytes of each plane, and from one row to the next.

@@ -1,9 +1,11 @@
 //! Preprocessing on a machine against plain loops in double precision.
 
 use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat};
-use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Shrinking, Slot};
+use gstrsdetectnet::preprocess::cpu;
+use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Slot};
 use gstrsdetectnet::preprocess::{
-    Anchor, ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, TensorLayout,
+    Anchor, ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, Shrinking,
+    TensorLayout,
 };
 use half::f16;
 
@@ -238,6 +240,53 @@ pub fn averaging_counts_every_sample(machine: &impl Machine) {
                 check(machine, way, &[picture(format, size)], textures);
             }
         }
+    }
+}
+
+pub fn the_cpu_gives_the_same_numbers(machine: &impl Machine) {
+    for shrinking in [Shrinking::Bilinear, Shrinking::Average] {
+        for resize in [ResizeMode::Stretch, LETTERBOX] {
+            let way = Way {
+                resize,
+                shrinking,
+                ..PLAIN
+            };
+            for format in FORMATS {
+                for size in [(230, 131), (150, 30), (40, 111)] {
+                    compare_with_cpu(machine, way, &picture(format, size));
+                }
+            }
+        }
+    }
+}
+
+fn compare_with_cpu(machine: &impl Machine, way: Way, picture: &Picture) {
+    let mut expected = vec![0f32; 3 * WIDTH * HEIGHT];
+    let tensor = InputTensor {
+        address: machine.upload(&vec![0; size_of_val(&*expected)]),
+        geometry: way.geometry(),
+        element: way.element,
+        slots: 1,
+    };
+    let slot = Slot {
+        frame: picture.linear(machine),
+        index: 0,
+    };
+    let on_machine = Preprocessor::new(tensor, way.preparation(), way.shrinking);
+    machine.preprocess(&on_machine.batch(&[slot]).unwrap());
+    let actual = machine.download(tensor.address, size_of_val(&*expected));
+
+    cpu::Preprocessor::new(way.geometry(), way.preparation(), way.shrinking)
+        .run(&picture.system(), &mut expected);
+    for (index, expected) in expected.into_iter().map(f64::from).enumerate() {
+        let actual = way.value(&actual, index);
+        assert!(
+            (actual - expected).abs() <= way.tolerance(expected),
+            "{:?} {}x{} element {index} is {actual} on the machine, {expected} on the CPU",
+            picture.format,
+            picture.width,
+            picture.height,
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use gstrsdetectnet::frame::Colorimetry;
 use gstrsdetectnet::preprocess::cpu::Preprocessor;
 use gstrsdetectnet::preprocess::{
-    Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, TensorLayout,
+    Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, Shrinking, TensorLayout,
 };
 
 use super::pictures::{FORMATS, Picture};
@@ -45,16 +45,20 @@ fn later_frames_of_a_format_and_size_allocate_nothing() {
         mean: [0.0; 3],
         scale: [1.0 / 255.0; 3],
     };
-    for layout in [TensorLayout::Nchw, TensorLayout::Nhwc] {
+    for (layout, shrinking) in [
+        (TensorLayout::Nchw, Shrinking::Bilinear),
+        (TensorLayout::Nhwc, Shrinking::Bilinear),
+        (TensorLayout::Nchw, Shrinking::Average),
+    ] {
         let input = InputGeometry {
             width: 64,
             height: 64,
             layout,
         };
-        let mut preprocessor = Preprocessor::new(input, preparation);
+        let mut preprocessor = Preprocessor::new(input, preparation, shrinking);
         let mut tensor = vec![0f32; 3 * 64 * 64];
         for format in FORMATS {
-            let mut picture = Picture::new(format, Colorimetry::default(), 100, 70, 0);
+            let mut picture = Picture::new(format, Colorimetry::default(), 200, 140, 0);
             picture.randomise(1);
             let before = ALLOCATIONS.get();
             preprocessor.run(&picture.frame(), &mut tensor);

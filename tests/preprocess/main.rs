@@ -8,7 +8,8 @@ use gstrsdetectnet::detection::BoundingBox;
 use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat};
 use gstrsdetectnet::preprocess::cpu::{Preprocessor, TensorElement};
 use gstrsdetectnet::preprocess::{
-    Anchor, ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, TensorLayout,
+    Anchor, ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, Shrinking,
+    TensorLayout,
 };
 use pictures::{FORMATS, Picture, reference};
 use proptest::prelude::*;
@@ -33,8 +34,17 @@ fn tensor<T: TensorElement>(
     input: InputGeometry,
     preparation: Preparation,
 ) -> Vec<T> {
+    shrunk_tensor(picture, input, preparation, Shrinking::Bilinear)
+}
+
+fn shrunk_tensor<T: TensorElement>(
+    picture: &Picture,
+    input: InputGeometry,
+    preparation: Preparation,
+    shrinking: Shrinking,
+) -> Vec<T> {
     let mut tensor = vec![T::default(); 3 * input.width * input.height];
-    Preprocessor::new(input, preparation).run(&picture.frame(), &mut tensor);
+    Preprocessor::new(input, preparation, shrinking).run(&picture.frame(), &mut tensor);
     tensor
 }
 
@@ -254,7 +264,7 @@ fn a_frame_without_pixels_leaves_only_padding() {
 #[test]
 fn a_preprocessor_follows_changes_of_format_and_size() {
     let target = input(20, 12, TensorLayout::Nchw);
-    let mut preprocessor = Preprocessor::new(target, PLAIN);
+    let mut preprocessor = Preprocessor::new(target, PLAIN, Shrinking::Bilinear);
     let mut actual = vec![f32::NAN; 3 * 20 * 12];
     for (seed, format) in FORMATS.into_iter().enumerate() {
         for (width, height) in [(31, 17), (31, 18), (5, 3)] {
@@ -264,6 +274,61 @@ fn a_preprocessor_follows_changes_of_format_and_size() {
             let fresh: Vec<f32> = tensor(&picture, target, PLAIN);
             assert_eq!(actual, fresh);
         }
+    }
+}
+
+/// Sizes that shrink to less than half on both axes, on one, and on none, to odd and even tensors.
+#[test]
+fn averages_of_every_format_count_every_sample_by_the_part_that_a_pixel_covers() {
+    let letterbox = Preparation {
+        resize: ResizeMode::Letterbox {
+            fill: 114,
+            anchor: Anchor::Center,
+        },
+        ..PLAIN
+    };
+    let target = input(19, 14, TensorLayout::Nchw);
+    for format in FORMATS {
+        for (width, height) in [(131, 77), (76, 56), (97, 20), (21, 83), (38, 28), (39, 29)] {
+            let mut picture = Picture::new(format, Colorimetry::default(), width, height, 3);
+            picture.randomise((width * height) as u64);
+            for preparation in [PLAIN, letterbox] {
+                let average = Shrinking::Average;
+                let actual: Vec<f32> = shrunk_tensor(&picture, target, preparation, average);
+                let expected = reference(&picture, target, &preparation, average);
+                let expected: Vec<f32> = expected.into_iter().map(|value| value as f32).collect();
+                assert_close(&actual, &expected, 1e-3);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_beside_the_nearest_two_samples_counts_only_in_an_average() {
+    let mut picture = Picture::new(PixelFormat::Rgb, Colorimetry::default(), 40, 40, 0);
+    picture.fill(|component, column, row| match component {
+        0 if column == 0 => 200.0,
+        1 if row == 3 => 100.0,
+        _ => 0.0,
+    });
+    let one = input(4, 4, TensorLayout::Nhwc);
+    let upper_left = |shrinking| {
+        let tensor: Vec<f32> = shrunk_tensor(&picture, one, PLAIN, shrinking);
+        [tensor[0], tensor[1], tensor[2]]
+    };
+    assert_eq!(upper_left(Shrinking::Bilinear), [0.0; 3]);
+    assert_close(&upper_left(Shrinking::Average), &[20.0, 10.0, 0.0], 1e-5);
+}
+
+#[test]
+fn an_axis_that_shrinks_to_half_or_more_is_never_averaged() {
+    let target = input(20, 15, TensorLayout::Nchw);
+    for format in FORMATS {
+        let mut picture = Picture::new(format, Colorimetry::default(), 40, 30, 0);
+        picture.randomise(7);
+        let plain: Vec<f32> = tensor(&picture, target, PLAIN);
+        let averaged: Vec<f32> = shrunk_tensor(&picture, target, PLAIN, Shrinking::Average);
+        assert_eq!(plain, averaged);
     }
 }
 
@@ -327,9 +392,10 @@ proptest! {
         picture in random_pictures(),
         input in inputs(),
         preparation in preparations(),
+        shrinking in prop_oneof![Just(Shrinking::Bilinear), Just(Shrinking::Average)],
     ) {
-        let actual: Vec<f32> = tensor(&picture, input, preparation);
-        let expected = reference(&picture, input, &preparation);
+        let actual: Vec<f32> = shrunk_tensor(&picture, input, preparation, shrinking);
+        let expected = reference(&picture, input, &preparation, shrinking);
         for (index, (actual, expected)) in actual.iter().zip(expected).enumerate() {
             let tolerance = 1e-3 * f64::from(preparation.scale.into_iter().fold(1.0, f32::max));
             prop_assert!(

@@ -3,7 +3,7 @@
 use gstrsdetectnet::frame::system::Plane;
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat, SystemFrame};
 use gstrsdetectnet::preprocess::{
-    ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, TensorLayout,
+    ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, Shrinking, TensorLayout,
 };
 
 pub const FORMATS: [PixelFormat; 14] = [
@@ -202,38 +202,93 @@ impl Picture {
         }
     }
 
-    /// A component at a place given in its own samples, held beyond the edges.
-    fn interpolated(&self, component: usize, x: f64, y: f64) -> f64 {
+    /// A component over an area given in its own samples.
+    fn sampled(&self, component: usize, x: Extent, y: Extent) -> f64 {
         let (columns, rows) = self.size(component);
-        let x = x.clamp(0.0, (columns - 1) as f64);
-        let y = y.clamp(0.0, (rows - 1) as f64);
-        let (left, top) = (x.floor() as usize, y.floor() as usize);
-        let (right, bottom) = ((left + 1).min(columns - 1), (top + 1).min(rows - 1));
-        let (u, v) = (x.fract(), y.fract());
-        (1.0 - v)
-            * ((1.0 - u) * self.code(component, left, top) + u * self.code(component, right, top))
-            + v * ((1.0 - u) * self.code(component, left, bottom)
-                + u * self.code(component, right, bottom))
+        let columns = x.shares(columns);
+        let row = |row| -> f64 {
+            let samples = columns.iter();
+            samples
+                .map(|(column, share)| share * self.code(component, *column, row))
+                .sum()
+        };
+        let rows = y.shares(rows).into_iter();
+        rows.map(|(index, share)| share * row(index)).sum()
     }
 
-    /// The colour at a place given in pixels, 0 to 255.
-    fn color(&self, x: f64, y: f64) -> [f64; 3] {
+    /// The colour over an area given in pixels, 0 to 255.
+    fn color(&self, x: Extent, y: Extent) -> [f64; 3] {
         if self.format == PixelFormat::Gray8 {
-            let luma = self.interpolated(0, x, y);
+            let luma = self.sampled(0, x, y);
             return decode(self.format, self.colorimetry, [luma, 128.0, 128.0]);
         }
         let (halved_x, halved_y) = self.chroma_halved();
-        let chroma_x = if halved_x { x / 2.0 } else { x };
-        let chroma_y = if halved_y { (y - 0.5) / 2.0 } else { y };
+        let chroma_x = if halved_x { x.map(|x| x / 2.0) } else { x };
+        let chroma_y = match halved_y {
+            true => y.map(|y| (y - 0.5) / 2.0),
+            false => y,
+        };
         let codes = [
-            self.interpolated(0, x, y),
-            self.interpolated(1, chroma_x, chroma_y),
-            self.interpolated(2, chroma_x, chroma_y),
+            self.sampled(0, x, y),
+            self.sampled(1, chroma_x, chroma_y),
+            self.sampled(2, chroma_x, chroma_y),
         ];
         if self.format.is_yuv() {
             decode(self.format, self.colorimetry, codes)
         } else {
             codes
+        }
+    }
+}
+
+/// What a pixel of the tensor takes of one axis, in samples that lie at whole numbers.
+#[derive(Clone, Copy)]
+enum Extent {
+    /// What lies at a place.
+    At(f64),
+    /// The mean of all that lies between two places.
+    Between(f64, f64),
+}
+
+impl Extent {
+    fn of_pixel(pixel: usize, samples: usize, placed: usize, shrinking: Shrinking) -> Self {
+        let place = |at: f64| at * samples as f64 / placed as f64 - 0.5;
+        let pixel = pixel as f64;
+        match shrinking == Shrinking::Average && samples as f64 / placed as f64 > 2.0 {
+            true => Self::Between(place(pixel), place(pixel + 1.0)),
+            false => Self::At(place(pixel + 0.5)),
+        }
+    }
+
+    fn map(self, place: impl Fn(f64) -> f64) -> Self {
+        match self {
+            Self::At(at) => Self::At(place(at)),
+            Self::Between(begin, end) => Self::Between(place(begin), place(end)),
+        }
+    }
+
+    /// Samples and their shares; those at the edges hold beyond them for a place, and not for a mean.
+    fn shares(self, samples: usize) -> Vec<(usize, f64)> {
+        let last = (samples - 1) as f64;
+        match self {
+            Self::At(at) => {
+                let at = at.clamp(0.0, last);
+                let (first, fraction) = (at.floor() as usize, at.fract());
+                let second = (first + 1).min(samples - 1);
+                vec![(first, 1.0 - fraction), (second, fraction)]
+            }
+            Self::Between(begin, end) => {
+                let (begin, end) = (begin.max(-0.5), end.min(last + 0.5));
+                let covered = begin.max(0.0) as usize..=(end.ceil() as usize).min(samples - 1);
+                covered
+                    .map(|sample| {
+                        let middle = sample as f64;
+                        let length = end.min(middle + 0.5) - begin.max(middle - 0.5);
+                        (sample, length / (end - begin))
+                    })
+                    .filter(|(_, share)| *share > 0.0)
+                    .collect()
+            }
         }
     }
 }
@@ -279,9 +334,13 @@ fn decode(format: PixelFormat, colorimetry: Colorimetry, [y, u, v]: [f64; 3]) ->
 }
 
 /// The tensor that the rules of preprocessing ask for.
-pub fn reference(picture: &Picture, input: InputGeometry, preparation: &Preparation) -> Vec<f64> {
+pub fn reference(
+    picture: &Picture,
+    input: InputGeometry,
+    preparation: &Preparation,
+    shrinking: Shrinking,
+) -> Vec<f64> {
     let placement = Placement::new(preparation.resize, input, picture.width, picture.height);
-    let (across, down) = (placement.width as f64, placement.height as f64);
     let mut tensor = vec![f64::NAN; 3 * input.width * input.height];
     for row in 0..input.height {
         for column in 0..input.width {
@@ -289,8 +348,8 @@ pub fn reference(picture: &Picture, input: InputGeometry, preparation: &Preparat
             let y = row.wrapping_sub(placement.top);
             let mut color = if x < placement.width && y < placement.height {
                 picture.color(
-                    (x as f64 + 0.5) * picture.width as f64 / across - 0.5,
-                    (y as f64 + 0.5) * picture.height as f64 / down - 0.5,
+                    Extent::of_pixel(x, picture.width, placement.width, shrinking),
+                    Extent::of_pixel(y, picture.height, placement.height, shrinking),
                 )
             } else {
                 match preparation.resize {

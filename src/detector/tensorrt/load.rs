@@ -22,7 +22,7 @@ use crate::engine::{self, ElementType};
 use crate::model::onnx::{Float16Options, Float16Outcome, Model};
 use crate::model::{Labels, ModelSource};
 use crate::preprocess::InputGeometry;
-use crate::preprocess::cuda::{Element, InputTensor, Preprocessor, Shrinking};
+use crate::preprocess::cuda::{Element, InputTensor, Preprocessor};
 
 /// An engine for one frame alone is the fastest for one, and the quickest to start: on an H100, TensorRT-RTX makes
 /// SSD-MobileNet-V2 ready in 0.9 s and runs it in 0.26 ms, against 3.9 s and 0.31 ms for batches of 1 to 8.
@@ -96,7 +96,7 @@ pub fn load(
     tell("loading the kernels");
     let machine = Machine {
         gpu_id: options.gpu_id,
-        preprocessor: Preprocessor::new(tensor, preparation, Shrinking::Bilinear),
+        preprocessor: Preprocessor::new(tensor, preparation, options.shrinking),
         upload: Upload::default(),
         slots: Vec::with_capacity(max_batch as usize),
         textures: Vec::new(),

@@ -5,6 +5,7 @@ use std::arch::x86_64::{
 };
 
 use super::TensorElement;
+use super::area::{Rows, Span};
 use super::grid::Grid;
 use super::kernel::{self, Finish, RowPair, Scratch, Target};
 use super::taps::Taps;
@@ -74,6 +75,18 @@ impl Detected {
         unsafe { sample_row(grid, row, taps, scratch, out) }
     }
 
+    pub fn sample_area(
+        self,
+        grid: &Grid,
+        rows: Rows<'_>,
+        columns: &[Span],
+        workspace: [&mut [f32]; 2],
+        out: &mut [f32],
+    ) {
+        // SAFETY: `self` proves that the machine has AVX2.
+        unsafe { sample_area(grid, rows, columns, workspace, out) }
+    }
+
     pub fn finish_row<T: TensorElement>(
         self,
         components: [RowPair<'_>; 3],
@@ -92,6 +105,17 @@ fn sample_row(grid: &Grid, row: &[u8], taps: &Taps, scratch: &mut Scratch, out: 
         gather(row, taps, step, words);
     };
     kernel::sample_row(gather, grid, row, taps, scratch, out);
+}
+
+#[target_feature(enable = "avx2")]
+fn sample_area(
+    grid: &Grid,
+    rows: Rows<'_>,
+    columns: &[Span],
+    workspace: [&mut [f32]; 2],
+    out: &mut [f32],
+) {
+    kernel::sample_area(grid, rows, columns, workspace, out);
 }
 
 #[target_feature(enable = "avx2")]

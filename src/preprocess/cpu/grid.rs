@@ -36,6 +36,16 @@ impl Grid {
             .then_some(shift)
     }
 
+    /// The bytes of a sample.
+    pub fn sample_bytes(&self) -> usize {
+        self.mask.ilog2() as usize / 8 + 1
+    }
+
+    /// Stored samples, of any component, from a position to its right neighbour.
+    pub fn samples_of_step(&self) -> usize {
+        self.step as usize / self.sample_bytes()
+    }
+
     /// Columns and rows of positions in a frame of this size.
     pub fn size(&self, frame_width: usize, frame_height: usize) -> (usize, usize) {
         let halved = |size: usize, half: bool| if half { size.div_ceil(2) } else { size };

@@ -4,6 +4,7 @@
 //! instructions. The rows they share are short enough to stay in the first-level cache.
 
 use super::TensorElement;
+use super::area::{Rows, Span};
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
 use super::grid::Grid;
@@ -89,6 +90,23 @@ impl InstructionSet {
             Self::Baseline => sample_row(portable, grid, row, taps, scratch, out),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(detected) => detected.sample_row(grid, row, taps, scratch, out),
+        }
+    }
+
+    /// Sums up the rows and then the columns of a grid by their weights. `workspace` has room for all
+    /// samples of a source row and of an output row; `out` has the grid's components one after another.
+    pub fn sample_area(
+        self,
+        grid: &Grid,
+        rows: Rows<'_>,
+        columns: &[Span],
+        workspace: [&mut [f32]; 2],
+        out: &mut [f32],
+    ) {
+        match self {
+            Self::Baseline => sample_area(grid, rows, columns, workspace, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(detected) => detected.sample_area(grid, rows, columns, workspace, out),
         }
     }
 
@@ -185,6 +203,92 @@ fn interpolate(
         let left = ((left >> left_shift) & mask) as i32 as f32;
         let right = ((right >> right_shift) & mask) as i32 as f32;
         *out = left + weight * (right - left);
+    }
+}
+
+#[inline(always)]
+pub fn sample_area(
+    grid: &Grid,
+    rows: Rows<'_>,
+    columns: &[Span],
+    [merged, means]: [&mut [f32]; 2],
+    out: &mut [f32],
+) {
+    match grid.sample_bytes() {
+        1 => merge_rows::<1>(rows, grid.mask, merged),
+        _ => merge_rows::<2>(rows, grid.mask, merged),
+    }
+    match grid.samples_of_step() {
+        1 => merge_columns::<1>(grid, columns, merged, means, out),
+        2 => merge_columns::<2>(grid, columns, merged, means, out),
+        3 => merge_columns::<3>(grid, columns, merged, means, out),
+        _ => merge_columns::<4>(grid, columns, merged, means, out),
+    }
+}
+
+/// The weighted sum of rows whose samples have so many bytes. Rows of equal weight are summed up first, which is
+/// exact for up to 2^14 of them.
+#[inline(always)]
+fn merge_rows<const BYTES: usize>(rows: Rows<'_>, mask: u32, merged: &mut [f32]) {
+    let sample = |bytes: &[u8; BYTES]| {
+        let word = bytes
+            .iter()
+            .rev()
+            .fold(0, |word, &byte| word << 8 | u32::from(byte));
+        (word & mask) as i32 as f32
+    };
+    let samples = |row| rows.row(row).as_chunks::<BYTES>().0;
+    let Span {
+        first,
+        last,
+        lead,
+        inner,
+        trail,
+    } = rows.span;
+    merged.fill(0.0);
+    for row in first + 1..last {
+        for (sum, bytes) in merged.iter_mut().zip(samples(row)) {
+            *sum += sample(bytes);
+        }
+    }
+    let outer = samples(first).iter().zip(samples(last));
+    for (sum, (first, last)) in merged.iter_mut().zip(outer) {
+        *sum = lead * sample(first) + inner * *sum + trail * sample(last);
+    }
+}
+
+/// The weighted sums of columns, which are so many samples wide, for each output pixel.
+#[inline(always)]
+fn merge_columns<const STEP: usize>(
+    grid: &Grid,
+    columns: &[Span],
+    merged: &[f32],
+    means: &mut [f32],
+    out: &mut [f32],
+) {
+    let (merged, means) = (
+        merged.as_chunks::<STEP>().0,
+        means.as_chunks_mut::<STEP>().0,
+    );
+    for (mean, span) in means.iter_mut().zip(columns) {
+        let mut sums = [0.0; STEP];
+        for column in merged.get(span.first + 1..span.last).unwrap_or_default() {
+            for (sum, sample) in sums.iter_mut().zip(column) {
+                *sum += sample;
+            }
+        }
+        let (first, last) = (&merged[span.first], &merged[span.last]);
+        let samples = first.iter().zip(sums).zip(last);
+        for (mean, ((first, sum), last)) in mean.iter_mut().zip(samples) {
+            *mean = span.lead * first + span.inner * sum + span.trail * last;
+        }
+    }
+    let rows = out.chunks_exact_mut(columns.len());
+    for ((_, shift), row) in grid.components().zip(rows) {
+        let sample = shift as usize / 8 / grid.sample_bytes();
+        for (out, mean) in row.iter_mut().zip(&*means) {
+            *out = mean[sample];
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Preprocessing of frames in system memory, on one core, by the rules of [`super`].
 
+mod area;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod bilinear;
 mod grid;
 mod kernel;
 mod padding;
@@ -9,7 +11,7 @@ mod sampler;
 mod taps;
 
 use super::color::ColorTransform;
-use super::{InputGeometry, Placement, Preparation, TensorLayout};
+use super::{InputGeometry, Placement, Preparation, Shrinking, TensorLayout};
 use crate::frame::{PixelFormat, SystemFrame};
 use kernel::{Finish, InstructionSet, RowPair, Scratch, Target};
 use sampler::Sampler;
@@ -63,6 +65,7 @@ struct Shape {
 pub struct Preprocessor {
     input: InputGeometry,
     preparation: Preparation,
+    shrinking: Shrinking,
     instructions: InstructionSet,
     shape: Option<Shape>,
     samplers: Vec<Sampler>,
@@ -70,10 +73,11 @@ pub struct Preprocessor {
 }
 
 impl Preprocessor {
-    pub fn new(input: InputGeometry, preparation: Preparation) -> Self {
+    pub fn new(input: InputGeometry, preparation: Preparation, shrinking: Shrinking) -> Self {
         Self {
             input,
             preparation,
+            shrinking,
             instructions: InstructionSet::detect(),
             shape: None,
             samplers: Vec::new(),
@@ -114,7 +118,7 @@ impl Preprocessor {
         });
         let finish = self.finish(frame);
         for y in 0..placement.height {
-            self.sample(frame, placement.frame_row(y));
+            self.sample(frame, &placement, y);
             let target = row_of_picture(tensor, self.input, &placement, y);
             self.instructions.finish_row(
                 components(&self.samplers),
@@ -133,7 +137,7 @@ impl Preprocessor {
             self.samplers.extend(
                 grid::grids(shape.format)
                     .iter()
-                    .map(|grid| Sampler::new(grid, &shape.placement)),
+                    .map(|grid| Sampler::new(grid, &shape.placement, self.shrinking)),
             );
             self.scratch = Scratch::new(shape.placement.width);
             self.shape = Some(shape);
@@ -157,10 +161,10 @@ impl Preprocessor {
         })
     }
 
-    /// Has every sampler hold the source rows of the output row at a row of the frame's pixels.
-    fn sample(&mut self, frame: &SystemFrame<'_>, pixel_row: f64) {
+    /// Has every sampler hold what the picture's row `y` is made of.
+    fn sample(&mut self, frame: &SystemFrame<'_>, placement: &Placement, y: usize) {
         for sampler in &mut self.samplers {
-            sampler.sample(frame, pixel_row, self.instructions, &mut self.scratch);
+            sampler.sample(frame, placement, y, self.instructions, &mut self.scratch);
         }
     }
 }
@@ -170,7 +174,7 @@ impl Preprocessor {
 fn components(samplers: &[Sampler]) -> [RowPair<'_>; 3] {
     let mut components = [samplers[0].component(0); 3];
     for sampler in samplers {
-        for (position, (component, _)) in sampler.grid.components().enumerate() {
+        for (position, (component, _)) in sampler.grid().components().enumerate() {
             components[component] = sampler.component(position);
         }
     }
@@ -228,12 +232,14 @@ mod tests {
                     layout: TensorLayout::Nchw,
                 };
                 let mut tensors = [(); 2].map(|()| vec![0f32; 3 * width * height]);
-                let mut best = Preprocessor::new(input, preparation);
-                let mut baseline = Preprocessor::new(input, preparation);
-                baseline.instructions = InstructionSet::Baseline;
-                best.run(&frame, &mut tensors[0]);
-                baseline.run(&frame, &mut tensors[1]);
-                assert_eq!(tensors[0], tensors[1]);
+                for shrinking in [Shrinking::Bilinear, Shrinking::Average] {
+                    let mut best = Preprocessor::new(input, preparation, shrinking);
+                    let mut baseline = Preprocessor::new(input, preparation, shrinking);
+                    baseline.instructions = InstructionSet::Baseline;
+                    best.run(&frame, &mut tensors[0]);
+                    baseline.run(&frame, &mut tensors[1]);
+                    assert_eq!(tensors[0], tensors[1]);
+                }
             }
         }
     }
