@@ -11,7 +11,9 @@ fn pipelines(text: &str) -> Vec<String> {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("gst-launch-1.0 "))
         .map(|line| {
-            let words = line.split_whitespace().skip_while(|word| word.starts_with('-'));
+            let words = line
+                .split_whitespace()
+                .skip_while(|word| word.starts_with('-'));
             words.collect::<Vec<_>>().join(" ").replace('\'', "")
         })
         .collect()
