@@ -6,8 +6,11 @@
 //! and [`meta`] attaches those to the buffer; [`overlay`] draws them. [`model`] knows what a model is,
 //! [`detector`] puts the stages together, and only [`element`] knows pads.
 //!
+//! [`c_api`] gives other languages what they cannot reach through GStreamer.
+//!
 //! An application registers the element with [`plugin_register_static`] and reads a buffer with [`detections`].
 
+pub mod c_api;
 pub mod cuda;
 pub mod decode;
 pub mod detection;

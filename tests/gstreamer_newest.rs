@@ -52,6 +52,11 @@ fn overrides_of_gst_python_read_what_was_found() {
     in_forky(&["python3", "tests/forky/read_with_overrides.py"]);
 }
 
+#[test]
+fn python_reads_detections_and_sees_frames_without_a_copy() {
+    in_forky(&["python3", "tests/python/test_rsdetectnet.py"]);
+}
+
 /// Feeds pictures to the pipeline's appsrc, 25 a second, and returns what reaches its appsink.
 fn play(elements: &str, picture: &Picture, frames: u64) -> Vec<gst::Sample> {
     init();

@@ -3,19 +3,7 @@
 use gst_video::{VideoCapsBuilder, VideoFormat};
 
 use crate::frame::buffer::{FrameShape, SYSTEM_FORMATS};
-
-const CUDA: &str = "memory:CUDAMemory";
-const NVMM: &str = "memory:NVMM";
-
-/// Where the pixels of a frame lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Memory {
-    System,
-    /// GStreamer's own CUDA memory.
-    Cuda,
-    /// NVIDIA's buffers of Jetson and DeepStream.
-    Nvmm,
-}
+use crate::frame::memory::{CUDA, Memory, NVMM};
 
 /// What caps promise of every frame.
 #[derive(Clone, Debug)]
@@ -27,11 +15,7 @@ pub(super) struct Format {
 impl Format {
     /// None where the caps are not those of frames that can be inspected.
     pub fn from_caps(caps: &gst::CapsRef) -> Option<Self> {
-        let memory = match caps.features(0) {
-            Some(features) if features.contains(CUDA) => Memory::Cuda,
-            Some(features) if features.contains(NVMM) => Memory::Nvmm,
-            _ => Memory::System,
-        };
+        let memory = Memory::from_caps(caps);
         let info = gst_video::VideoInfo::from_caps(caps).ok()?;
         let shape = FrameShape::new(info)?;
         Some(Self { shape, memory })

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::memory::{Format, Memory};
+use super::memory::Format;
 use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
 use crate::decode::Selection;
@@ -10,6 +10,7 @@ use crate::detection::Detection;
 use crate::detector::{DetectError, Detector, Drawing, Frames, Timings};
 use crate::frame::cuda::{CudaFrame, CudaFrameError};
 use crate::frame::gstcuda::CudaContext;
+use crate::frame::memory::Memory;
 use crate::frame::nvmm::{NvmmBuffer, NvmmError};
 use crate::frame::{DeviceFrame, DeviceStorage, FrameError};
 use crate::meta::Metadata;

@@ -50,6 +50,8 @@ pub enum GstCudaError {
     NoContext { gpu_id: u32 },
     #[error("a CUDA context of GPU {gpu_id} cannot be made current on this thread")]
     NotCurrent { gpu_id: u32 },
+    #[error("GStreamer's CUDA library makes no buffers for {0}")]
+    NoPool(String),
     #[error(transparent)]
     Driver(#[from] CudaDriverError),
 }
@@ -79,6 +81,7 @@ pub struct GstCuda {
         *mut gst::ffi::GstQuery,
         *mut GstCudaContext,
     ) -> gst::glib::ffi::gboolean,
+    buffer_pool_new: unsafe extern "C" fn(*mut GstCudaContext) -> *mut gst::ffi::GstBufferPool,
     streams: Option<StreamFunctions>,
     _library: DynamicLibrary,
 }
@@ -103,6 +106,9 @@ impl GstCuda {
             if load() == gst::glib::ffi::GFALSE {
                 return Err(GstCudaError::NoDriver);
             }
+            let register_memory: unsafe extern "C" fn() =
+                function(&library, "gst_cuda_memory_init_once")?;
+            register_memory();
             Ok(Self {
                 context_new_wrapped: function(&library, "gst_cuda_context_new_wrapped")?,
                 context_handle: function(&library, "gst_cuda_context_get_handle")?,
@@ -111,6 +117,7 @@ impl GstCuda {
                 new_gst_context: function(&library, "gst_context_new_cuda_context")?,
                 handle_set_context: function(&library, "gst_cuda_handle_set_context")?,
                 handle_context_query: function(&library, "gst_cuda_handle_context_query")?,
+                buffer_pool_new: function(&library, "gst_cuda_buffer_pool_new")?,
                 streams: stream_functions(&library),
                 _library: library,
             })
@@ -267,6 +274,21 @@ impl CudaContext {
     pub fn to_gst_context(&self) -> gst::Context {
         // SAFETY: `object` is a live GstCudaContext; the call returns a new GstContext.
         unsafe { from_glib_full((self.library.new_gst_context)(self.as_raw())) }
+    }
+
+    /// An active pool of buffers in memory of this context, for frames of these caps.
+    pub fn buffer_pool(&self, caps: &gst::Caps) -> Result<gst::BufferPool, GstCudaError> {
+        let refused = || GstCudaError::NoPool(caps.to_string());
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| refused())?;
+        let size = u32::try_from(info.size()).map_err(|_| refused())?;
+        // SAFETY: `object` is a live GstCudaContext; the call returns a new pool, which takes its own reference.
+        let pool: gst::BufferPool =
+            unsafe { from_glib_full((self.library.buffer_pool_new)(self.as_raw())) };
+        let mut config = pool.config();
+        config.set_params(Some(caps), size, 0, 0);
+        pool.set_config(config).map_err(|_| refused())?;
+        pool.set_active(true).map_err(|_| refused())?;
+        Ok(pool)
     }
 
     /// Answers a CONTEXT query of the type [`CONTEXT_TYPE`]; false for any other.

@@ -7,6 +7,7 @@ pub mod cuda_driver;
 pub mod device;
 pub(crate) mod dynamic_library;
 pub mod gstcuda;
+pub mod memory;
 pub mod nvmm;
 pub mod system;
 pub mod video_info;

@@ -6,7 +6,8 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstAnalytics", "1.0")
 gi.require_version("GstApp", "1.0")
 gi.require_version("GstVideo", "1.0")
-from gi.repository import GLib, Gst, GstAnalytics, GstApp, GstVideo  # noqa: E402
+import rsdetectnet  # noqa: E402
+from gi.repository import GLib, Gst, GstAnalytics, GstApp, GstVideo  # noqa: E402,F401
 
 PIPELINE = """
     filesrc location=tests/media/astronaut.png ! pngdec ! videoconvert ! video/x-raw,format=NV12
@@ -28,11 +29,19 @@ entries = [
 ]
 assert len(entries) >= 1, "the astronaut was not found"
 
-# Plain PyGObject has no way to iterate over regions; the first is the most confident one, as is the first entry.
+found = rsdetectnet.detections(buffer)
+assert len(found) == len(entries), (found, entries)
+for (label, x, y, width, height, confidence), detection in zip(entries, found):
+    assert label == detection.label, (entries, found)
+    assert abs(confidence - detection.confidence) < 1e-6, (entries, found)
+    # Entries are rounded to whole pixels.
+    assert abs(x - detection.x) <= 0.5 and abs(y - detection.y) <= 0.5, (entries, found)
+    assert abs(x + width - detection.x - detection.width) <= 0.5, (entries, found)
+    assert abs(y + height - detection.y - detection.height) <= 0.5, (entries, found)
+
 region = GstVideo.buffer_get_video_region_of_interest_meta_id(buffer, 0)
-detection = region.get_param("detection")
-label, x, y, width, height, confidence = entries[0]
-assert label == GLib.quark_to_string(region.roi_type) == "Person", entries
-assert (x, y, width, height) == (region.x, region.y, region.w, region.h), entries
-assert abs(confidence - detection.get_double("confidence").value) < 1e-6, entries
+label, *rectangle, confidence = entries[0]
+assert GLib.quark_to_string(region.roi_type) == label == "Person", entries
+assert [region.x, region.y, region.w, region.h] == rectangle, entries
+assert abs(region.get_param("detection").get_double("confidence").value - confidence) < 1e-6, entries
 pipeline.set_state(Gst.State.NULL)

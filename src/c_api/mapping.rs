@@ -1,0 +1,267 @@
+//! The pixels of a buffer where they lie, as addresses.
+
+use std::ffi::{CStr, c_char};
+
+use gst::glib::translate::from_glib_none;
+use gst_video::VideoInfo;
+
+use super::Complaint;
+use crate::cuda::context::Context;
+use crate::frame::buffer::{FrameShape, MappedFrame};
+use crate::frame::cuda::CudaFrame;
+use crate::frame::gstcuda::MEMORY_TYPE;
+use crate::frame::memory::Memory;
+use crate::frame::nvmm::NvmmBuffer;
+use crate::frame::{DeviceFrame, DeviceStorage, PixelFormat};
+
+/// `RsDetectNetPlane`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CPlane {
+    pub address: u64,
+    /// Bytes from one row to the next.
+    pub stride: u64,
+}
+
+/// `RsDetectNetFrame`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CFrame {
+    /// GStreamer's name of the format, never freed.
+    pub format: *const c_char,
+    pub width: u32,
+    pub height: u32,
+    /// The CUDA ordinal of the GPU that holds the frame; -1 for system memory.
+    pub gpu_id: i32,
+    pub plane_count: u32,
+    pub planes: [CPlane; 3],
+}
+
+const _: () = assert!(size_of::<CFrame>() == 72 && std::mem::offset_of!(CFrame, planes) == 24);
+
+/// `RsDetectNetMapping`: what keeps the pixels where they are.
+pub enum Mapping {
+    System(SystemMapping),
+    Cuda(CudaFrame),
+    Nvmm {
+        _buffer: NvmmBuffer,
+        _context: Context,
+    },
+}
+
+/// A mapped buffer together with the reference that the mapping borrows from.
+pub struct SystemMapping {
+    // Dropped first, as it borrows from the buffer.
+    frame: MappedFrame<'static>,
+    _buffer: gst::Buffer,
+}
+
+impl SystemMapping {
+    fn new(buffer: gst::Buffer, shape: &FrameShape) -> Result<Self, String> {
+        // SAFETY: the buffer is no part of this value but lies behind its pointer, and the reference that is
+        // kept beside the mapping, and dropped after it, keeps it there.
+        let borrowed: &'static gst::BufferRef =
+            unsafe { gst::BufferRef::from_ptr(buffer.as_ptr()) };
+        let frame = shape.read(borrowed).map_err(|error| error.to_string())?;
+        Ok(Self {
+            frame,
+            _buffer: buffer,
+        })
+    }
+}
+
+/// Maps a buffer for reading and writes where its planes lie; null with a sentence where that cannot be.
+///
+/// # Safety
+/// `buffer` is a GstBuffer; `caps` a GstCaps or null; `frame` has room for one; `error` for `error_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rsdetectnet_map(
+    buffer: *mut gst::ffi::GstBuffer,
+    caps: *mut gst::ffi::GstCaps,
+    batch_id: u32,
+    frame: *mut CFrame,
+    error: *mut c_char,
+    error_size: usize,
+) -> *mut Mapping {
+    // SAFETY: the caller vouches for the text.
+    let complaint = unsafe { Complaint::new(error, error_size) };
+    let mapping = complaint.keep(|| {
+        if buffer.is_null() || frame.is_null() {
+            return Err("there is no buffer to map".into());
+        }
+        // SAFETY: the caller's buffer and caps live; these are references of their own.
+        let (buffer, caps): (gst::Buffer, Option<gst::Caps>) =
+            unsafe { (from_glib_none(buffer), from_glib_none(caps)) };
+        let (mapping, described) = map(buffer, caps.as_deref(), batch_id as usize)?;
+        // SAFETY: the caller has room for one.
+        unsafe { frame.write(described) };
+        Ok(mapping)
+    });
+    mapping.map_or(std::ptr::null_mut(), |mapping| {
+        Box::into_raw(Box::new(mapping))
+    })
+}
+
+/// Gives the pixels back; null is passed over.
+///
+/// # Safety
+/// `mapping` came from [`rsdetectnet_map`] and was not given back yet, or is null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rsdetectnet_unmap(mapping: *mut Mapping) {
+    if !mapping.is_null() {
+        // SAFETY: the caller vouches for it.
+        drop(unsafe { Box::from_raw(mapping) });
+    }
+}
+
+fn map(
+    buffer: gst::Buffer,
+    caps: Option<&gst::CapsRef>,
+    batch_id: usize,
+) -> Result<(Mapping, CFrame), String> {
+    let info = info(&buffer, caps)?;
+    let memory = match caps {
+        Some(caps) => Memory::from_caps(caps),
+        None if buffer.n_memory() == 1 && buffer.peek_memory(0).is_type(MEMORY_TYPE) => {
+            Memory::Cuda
+        }
+        None => Memory::System,
+    };
+    if batch_id > 0 && memory != Memory::Nvmm {
+        return Err(format!(
+            "the buffer holds one frame, and not a frame {batch_id}"
+        ));
+    }
+    match memory {
+        Memory::System => map_system(buffer, info),
+        Memory::Cuda => map_cuda(&buffer, &info),
+        Memory::Nvmm => map_nvmm(&buffer, &info, batch_id),
+    }
+}
+
+/// What the caps say, or else the buffer's own GstVideoMeta.
+fn info(buffer: &gst::BufferRef, caps: Option<&gst::CapsRef>) -> Result<VideoInfo, String> {
+    if let Some(caps) = caps {
+        let info = VideoInfo::from_caps(caps);
+        return info.map_err(|_| format!("{caps} are no caps of raw video frames"));
+    }
+    let meta = buffer.meta::<gst_video::VideoMeta>();
+    let meta = meta.ok_or("the buffer does not say what frame it holds; give its caps as well")?;
+    VideoInfo::builder(meta.format(), meta.width(), meta.height())
+        .build()
+        .map_err(|_| {
+            format!(
+                "a frame of {}x{} {}",
+                meta.width(),
+                meta.height(),
+                meta.format()
+            )
+        })
+}
+
+fn map_system(buffer: gst::Buffer, info: VideoInfo) -> Result<(Mapping, CFrame), String> {
+    let unsupported = || format!("{} frames are not supported", info.format());
+    let shape = FrameShape::new(info.clone()).ok_or_else(unsupported)?;
+    let mapping = SystemMapping::new(buffer, &shape)?;
+    let described = {
+        let view = mapping.frame.view().map_err(|error| error.to_string())?;
+        let plane = |plane: &crate::frame::system::Plane| CPlane {
+            address: plane.data.as_ptr() as u64,
+            stride: plane.stride as u64,
+        };
+        let planes = [0, 1, 2].map(|index| match index < view.format.planes() {
+            true => plane(&view.planes[index]),
+            false => CPlane::default(),
+        });
+        describe(view.format, info.width(), info.height(), -1, planes)
+    };
+    Ok((Mapping::System(mapping), described))
+}
+
+fn map_cuda(buffer: &gst::Buffer, info: &VideoInfo) -> Result<(Mapping, CFrame), String> {
+    let mapped = CudaFrame::map(buffer, info).map_err(|error| error.to_string())?;
+    let frame = mapped.frame();
+    let primary = Context::primary(frame.gpu_id).map_err(|error| error.to_string())?;
+    if primary.handle() != mapped.context().handle() {
+        return Err(
+            "the frame lies in a CUDA context that its element made for itself, where PyTorch, CuPy and Numba \
+             cannot reach it; rsdetectnet in the same pipeline gives its elements theirs"
+                .into(),
+        );
+    }
+    mapped.synchronize();
+    Ok((Mapping::Cuda(mapped), describe_device(&frame)?))
+}
+
+fn map_nvmm(
+    buffer: &gst::Buffer,
+    info: &VideoInfo,
+    batch_id: usize,
+) -> Result<(Mapping, CFrame), String> {
+    // Surface arrays of Jetson, which has one GPU, become visible in the context that is current.
+    let context = Context::primary(0).map_err(|error| error.to_string())?;
+    let mapped = NvmmBuffer::map(buffer, info).map_err(|error| error.to_string())?;
+    let frame = {
+        let _current = context.enter().map_err(|error| error.to_string())?;
+        mapped.frame(batch_id).map_err(|error| error.to_string())?
+    };
+    let mapping = Mapping::Nvmm {
+        _buffer: mapped,
+        _context: context,
+    };
+    Ok((mapping, describe_device(&frame)?))
+}
+
+fn describe_device(frame: &DeviceFrame) -> Result<CFrame, String> {
+    if frame.storage != DeviceStorage::Pitch {
+        return Err(
+            "the frame is stored in tiles, which have no rows to point at; on Jetson put \
+             nvvidconv bl-output=false ! video/x-raw(memory:NVMM),format=RGBA before"
+                .into(),
+        );
+    }
+    let planes = frame.planes.map(|plane| CPlane {
+        address: plane.pointer,
+        stride: plane.pitch as u64,
+    });
+    let (width, height) = (frame.width as u32, frame.height as u32);
+    let gpu_id = i32::try_from(frame.gpu_id).unwrap_or(i32::MAX);
+    Ok(describe(frame.format, width, height, gpu_id, planes))
+}
+
+fn describe(
+    format: PixelFormat,
+    width: u32,
+    height: u32,
+    gpu_id: i32,
+    planes: [CPlane; 3],
+) -> CFrame {
+    CFrame {
+        format: name(format).as_ptr(),
+        width,
+        height,
+        gpu_id,
+        plane_count: format.planes() as u32,
+        planes,
+    }
+}
+
+/// GStreamer's name of a format. YV12 is I420 here, as its planes come in that order.
+fn name(format: PixelFormat) -> &'static CStr {
+    match format {
+        PixelFormat::Nv12 => c"NV12",
+        PixelFormat::Nv21 => c"NV21",
+        PixelFormat::I420 => c"I420",
+        PixelFormat::P010 => c"P010_10LE",
+        PixelFormat::Yuy2 => c"YUY2",
+        PixelFormat::Uyvy => c"UYVY",
+        PixelFormat::Rgb => c"RGB",
+        PixelFormat::Bgr => c"BGR",
+        PixelFormat::Rgba => c"RGBA",
+        PixelFormat::Bgra => c"BGRA",
+        PixelFormat::Rgbx => c"RGBx",
+        PixelFormat::Bgrx => c"BGRx",
+        PixelFormat::Argb => c"ARGB",
+        PixelFormat::Gray8 => c"GRAY8",
+    }
+}

@@ -1,0 +1,40 @@
+//! pipelines/rsdetectnet.py does what it promises with this system's Python and GStreamer.
+
+mod common;
+
+use std::process::Command;
+
+use common::*;
+
+#[test]
+fn python_reads_detections_and_sees_frames_without_a_copy() {
+    // The system's own Python, as PyGObject belongs to it.
+    let python = "/usr/bin/python3";
+    let present = Command::new(python)
+        .args([
+            "-c",
+            "import gi, numpy; gi.require_version('GstApp', '1.0')",
+        ])
+        .output();
+    if !present.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: install python3-gi, python3-numpy and gir1.2-gst-plugins-base-1.0");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(library(), folder.path().join("libgstrsdetectnet.so")).unwrap();
+    let pipelines = tests_file("../pipelines");
+    let output = Command::new(python)
+        .arg(tests_file("python/test_rsdetectnet.py"))
+        .env("PYTHONPATH", pipelines)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("GST_PLUGIN_PATH", folder.path())
+        .env("GST_REGISTRY", folder.path().join("registry.bin"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("Ran 17 tests") && !text.contains("skipped"),
+        "{text}"
+    );
+}
