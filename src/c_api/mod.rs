@@ -39,10 +39,7 @@ impl Complaint {
         if self.text.is_null() || self.size == 0 {
             return;
         }
-        let end = (0..self.size.min(sentence.len() + 1))
-            .rev()
-            .find(|end| sentence.is_char_boundary(*end))
-            .unwrap_or(0);
+        let end = sentence.floor_char_boundary(self.size - 1);
         // SAFETY: the constructor's caller vouches for `size` bytes, and `end` is less.
         unsafe {
             self.text

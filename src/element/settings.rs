@@ -124,7 +124,7 @@ pub(super) enum SettingsError {
     Classes(#[from] ClassFilterError),
     #[error("overlay: '{0}' is none of box, label, confidence, track, none")]
     Overlay(String),
-    #[error("metadata: '{0}' is none of roi, analytics, and neither auto nor none alone")]
+    #[error("metadata: '{0}' is none of roi, analytics, nvds, and neither auto nor none alone")]
     MetadataWord(String),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -196,6 +196,7 @@ impl Settings {
             match word {
                 "roi" => choice.roi = true,
                 "analytics" => choice.analytics = true,
+                "nvds" => choice.nvds = true,
                 other => return Err(SettingsError::MetadataWord(other.into())),
             }
         }
@@ -419,7 +420,8 @@ fn output_specs(default: &Settings) -> Vec<glib::ParamSpec> {
             .nick("Metadata")
             .blurb(
                 "What is attached to the frame: auto (all that this system has), none, or any of roi \
-                 (GstVideoRegionOfInterestMeta) and analytics (GstAnalyticsRelationMeta, GStreamer 1.24), separated by commas",
+                 (GstVideoRegionOfInterestMeta), analytics (GstAnalyticsRelationMeta, GStreamer 1.24) and nvds \
+                 (NvDsObjectMeta of DeepStream, on a batch of its own where there is none), separated by commas",
             )
             .default_value(Some(default.metadata.as_str()))
             .mutable_playing()
@@ -496,12 +498,19 @@ mod tests {
             }
             .metadata_kinds()
         };
-        let only = |roi, analytics| Ok(Kinds::Only(Choice { roi, analytics }));
+        let only = |roi, analytics, nvds| {
+            Ok(Kinds::Only(Choice {
+                roi,
+                analytics,
+                nvds,
+            }))
+        };
         assert_eq!(kinds(&Settings::default().metadata), Ok(Kinds::Auto));
-        assert_eq!(kinds("none"), only(false, false));
-        assert_eq!(kinds(""), only(false, false));
-        assert_eq!(kinds("roi"), only(true, false));
-        assert_eq!(kinds("analytics | roi"), only(true, true));
+        assert_eq!(kinds("none"), only(false, false, false));
+        assert_eq!(kinds(""), only(false, false, false));
+        assert_eq!(kinds("roi"), only(true, false, false));
+        assert_eq!(kinds("analytics | roi"), only(true, true, false));
+        assert_eq!(kinds("nvds+roi"), only(true, false, true));
         let error = kinds("roi,auto").unwrap_err().to_string();
         assert!(
             error.contains("'auto' is none of roi, analytics"),

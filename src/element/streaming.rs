@@ -145,7 +145,7 @@ impl Streaming {
         let size = format.shape.size();
         let labels = self.detector.labels();
         let facts = self.facts(buffer, size);
-        if self.metadata.applies_to(&self.detections) {
+        if self.metadata.applies_to(buffer, &self.detections) {
             self.metadata
                 .attach(buffer.make_mut(), &facts, &self.detections, labels);
         }

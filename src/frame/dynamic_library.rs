@@ -1,6 +1,7 @@
 //! Shared libraries that are opened at run time where they exist.
 
 use std::error::Error;
+use std::path::Path;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
@@ -16,6 +17,22 @@ impl DynamicLibrary {
             .map_err(|error| error.source().unwrap_or(&error).to_string())
     }
 
+    /// The library of the first name that can be opened. One that this process has loaded already, from a file
+    /// whose name starts with the first of the names, goes before: it is the one that its makers use.
+    pub fn open_any(names: &[&str]) -> Result<Self, String> {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let loaded = names.first().and_then(|name| loaded_file(&maps, name));
+        let mut refused = String::new();
+        for name in loaded.iter().chain(names) {
+            match Self::open(name) {
+                Ok(library) => return Ok(library),
+                Err(error) if refused.is_empty() => refused = error,
+                Err(_) => {}
+            }
+        }
+        Err(refused)
+    }
+
     /// The function of that name, if the library has one. It may be called as long as `self` lives.
     ///
     /// # Safety
@@ -26,5 +43,50 @@ impl DynamicLibrary {
         unsafe { self.0.get::<T>(name) }
             .ok()
             .map(|function| *function)
+    }
+}
+
+/// The path of a library in the text of /proc/self/maps.
+fn loaded_file<'a>(maps: &'a str, name: &str) -> Option<&'a str> {
+    maps.lines()
+        .filter_map(|line| line.find('/').map(|start| &line[start..]))
+        .find(|path| {
+            Path::new(path)
+                .file_name()
+                .and_then(|file| file.to_str())
+                .is_some_and(|file| file.starts_with(name))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loaded_library_is_found_among_the_maps_of_the_process() {
+        let maps = "\
+7f00-7f01 r-xp 00000000 08:01 12 /usr/lib/x86_64-linux-gnu/libc.so.6
+7f02-7f03 r-xp 00000000 00:00 0
+7f04-7f05 r-xp 00000000 08:01 13 /opt/libnvbufsurface.so/libnvbufsurftransform.so
+7f06-7f07 r-xp 00000000 08:01 14 /usr/lib/aarch64-linux-gnu/nvidia/libnvbufsurface.so.1.0.0
+";
+        assert_eq!(
+            loaded_file(maps, "libnvbufsurface.so"),
+            Some("/usr/lib/aarch64-linux-gnu/nvidia/libnvbufsurface.so.1.0.0")
+        );
+        assert_eq!(
+            loaded_file("7f00-7f01 r-xp 00000000 00:00 0 [stack]", "[stack]"),
+            None
+        );
+    }
+
+    #[test]
+    fn where_no_name_can_be_opened_the_first_refusal_is_told() {
+        let error = DynamicLibrary::open_any(&["libnone.so", "/nowhere/libnone.so"]).err();
+        assert!(
+            error.as_ref().is_some_and(|e| e.starts_with("libnone.so:")),
+            "{error:?}"
+        );
+        assert!(DynamicLibrary::open_any(&["libnone.so", "libc.so.6"]).is_ok());
     }
 }

@@ -2,10 +2,12 @@
 
 pub mod analytics;
 pub mod message;
+pub mod nvds;
 pub mod roi;
 
 use self::analytics::{Analytics, AnalyticsMissing};
 use self::message::FrameFacts;
+use self::nvds::{DeepStreamError, NvDs};
 use crate::detection::Detection;
 use crate::model::Labels;
 
@@ -23,6 +25,7 @@ pub enum Kinds {
 pub struct Choice {
     pub roi: bool,
     pub analytics: bool,
+    pub nvds: bool,
 }
 
 /// Metadata was asked for by name that this system does not have.
@@ -30,6 +33,8 @@ pub struct Choice {
 pub enum MetadataError {
     #[error("metadata=analytics: {0}")]
     Analytics(#[from] AnalyticsMissing),
+    #[error("metadata=nvds: {0}")]
+    NvDs(#[from] DeepStreamError),
 }
 
 /// Attaches the detections of one stream.
@@ -37,26 +42,35 @@ pub enum MetadataError {
 pub struct Metadata {
     roi: bool,
     analytics: Option<Analytics>,
+    nvds: Option<NvDs>,
 }
 
 impl Metadata {
     /// Takes over which kinds to attach; on an error the earlier ones stay.
     pub fn choose(&mut self, kinds: Kinds) -> Result<(), MetadataError> {
-        let analytics = match kinds {
-            Kinds::Auto => analytics::Library::get().ok(),
-            Kinds::Only(choice) if choice.analytics => Some(analytics::Library::get()?),
-            Kinds::Only(_) => None,
+        let (analytics, nvds) = match kinds {
+            Kinds::Auto => (
+                analytics::Library::get().ok(),
+                Some(NvDs::where_a_batch_is()),
+            ),
+            Kinds::Only(choice) => (
+                choice.analytics.then(analytics::Library::get).transpose()?,
+                choice.nvds.then(NvDs::always).transpose()?,
+            ),
         };
         let earlier = self.analytics.take();
         self.analytics =
             analytics.map(|library| earlier.unwrap_or_else(|| Analytics::new(library)));
         self.roi = matches!(kinds, Kinds::Auto | Kinds::Only(Choice { roi: true, .. }));
+        self.nvds = nvds;
         Ok(())
     }
 
     /// Whether what was found in the frames of a buffer leaves anything on it.
-    pub fn applies_to(&self, detections: &[Vec<Detection>]) -> bool {
-        detections.iter().any(|found| !found.is_empty()) && (self.roi || self.analytics.is_some())
+    pub fn applies_to(&self, buffer: &gst::BufferRef, detections: &[Vec<Detection>]) -> bool {
+        let found = detections.iter().any(|found| !found.is_empty());
+        found && (self.roi || self.analytics.is_some())
+            || self.nvds.is_some_and(|nvds| nvds.applies_to(buffer))
     }
 
     /// Attaches what was found in the frames of a buffer, of which only batches of nvstreammux have more than
@@ -79,6 +93,9 @@ impl Metadata {
             && !found.is_empty()
         {
             analytics.attach(buffer, facts, found, labels);
+        }
+        if let Some(nvds) = self.nvds {
+            nvds.attach(buffer, facts, detections, labels);
         }
     }
 }

@@ -7,7 +7,6 @@
 
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
-use std::path::Path;
 use std::sync::OnceLock;
 
 use super::super::dynamic_library::DynamicLibrary;
@@ -227,11 +226,8 @@ impl Library {
 
     /// The library that is loaded already, as the elements that fill surfaces load it; else the system's.
     fn find() -> Option<Self> {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-        loaded_library(&maps)
-            .into_iter()
-            .chain(["libnvbufsurface.so", "libnvbufsurface.so.1.0.0"])
-            .find_map(|name| DynamicLibrary::open(name).ok())
+        DynamicLibrary::open_any(&["libnvbufsurface.so", "libnvbufsurface.so.1.0.0"])
+            .ok()
             .map(Self::new)
     }
 
@@ -258,39 +254,9 @@ impl Library {
     }
 }
 
-/// The path of libnvbufsurface in the text of /proc/self/maps.
-fn loaded_library(maps: &str) -> Option<&str> {
-    maps.lines()
-        .filter_map(|line| line.find('/').map(|start| &line[start..]))
-        .find(|path| {
-            Path::new(path)
-                .file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with("libnvbufsurface.so"))
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_loaded_library_is_found_among_the_maps_of_the_process() {
-        let maps = "\
-7f00-7f01 r-xp 00000000 08:01 12 /usr/lib/x86_64-linux-gnu/libc.so.6
-7f02-7f03 r-xp 00000000 00:00 0
-7f04-7f05 r-xp 00000000 08:01 13 /opt/libnvbufsurface.so/libnvbufsurftransform.so
-7f06-7f07 r-xp 00000000 08:01 14 /usr/lib/aarch64-linux-gnu/nvidia/libnvbufsurface.so.1.0.0
-";
-        assert_eq!(
-            loaded_library(maps),
-            Some("/usr/lib/aarch64-linux-gnu/nvidia/libnvbufsurface.so.1.0.0")
-        );
-        assert_eq!(
-            loaded_library("7f00-7f01 r-xp 00000000 00:00 0 [stack]"),
-            None
-        );
-    }
 
     #[test]
     fn sizes_that_are_no_surface_have_no_layout() {
