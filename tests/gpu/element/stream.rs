@@ -9,7 +9,7 @@ use crate::common::{Picture, init};
 use crate::pixels::Pixels;
 
 /// An engine may have to be built first.
-const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(180);
+const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(60);
 pub const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 
 /// One buffer at a pad of the element.
@@ -73,6 +73,16 @@ pub fn play(
     description: &str,
     input: &[gst::Sample],
 ) -> Vec<gst::Sample> {
+    play_each(pipeline, description, input, |sample| sample)
+}
+
+/// As [`play`], but keeps of each sample only what is taken of it: decoders wait for frames that nobody gives back.
+fn play_each<T>(
+    pipeline: &gst::Pipeline,
+    description: &str,
+    input: &[gst::Sample],
+    mut take: impl FnMut(gst::Sample) -> T,
+) -> Vec<T> {
     let app_sink = pipeline.by_name("sink").and_downcast::<gst_app::AppSink>();
     let app_sink = app_sink.unwrap();
     pipeline.set_state(gst::State::Playing).unwrap_or_else(|_| {
@@ -89,7 +99,7 @@ pub fn play(
     }
     let mut output = Vec::new();
     while let Some(sample) = app_sink.try_pull_sample(PATIENCE) {
-        output.push(sample);
+        output.push(take(sample));
     }
     let ended = app_sink.is_eos();
     check_errors(pipeline, description);
@@ -127,7 +137,9 @@ pub fn inspect(upstream: &str, detector: &str, input: &[gst::Sample]) -> Vec<See
     let description = format!("{upstream} ! {detector} ! appsink name=sink sync=false");
     let pipeline = launch(&description);
     let (before, after) = (watch(&pipeline, "sink"), watch(&pipeline, "src"));
-    let output = play(&pipeline, &description, input);
+    let output = play_each(&pipeline, &description, input, |sample| {
+        gstrsdetectnet::detections(sample.buffer().unwrap())
+    });
     let take = |seen: Arc<Mutex<Vec<Passing>>>| std::mem::take(&mut *seen.lock().unwrap());
     let (before, after) = (take(before), take(after));
     assert_eq!(
@@ -137,11 +149,11 @@ pub fn inspect(upstream: &str, detector: &str, input: &[gst::Sample]) -> Vec<See
     );
     let passed = before.into_iter().zip(after).zip(output);
     passed
-        .map(|((before, after), sample)| Seen {
+        .map(|((before, after), detections)| Seen {
             same_memory: before.memory == after.memory,
             before: before.pixels,
             after: after.pixels,
-            detections: gstrsdetectnet::detections(sample.buffer().unwrap()),
+            detections,
         })
         .collect()
 }
