@@ -3,14 +3,15 @@
 //!
 //! The way of a frame, room by room: [`frame`] borrows its planes, [`preprocess`] writes them into the
 //! network's input, an [`engine`] runs the network, [`decode`] turns its output into [`detection`]s,
-//! and [`meta`] attaches those to the buffer; [`overlay`] draws them. [`model`] knows what a model is,
-//! [`detector`] puts the stages together, and only [`element`] knows pads.
+//! and [`meta`] attaches those to the buffer; [`crop`] cuts them out and [`overlay`] draws them. [`model`]
+//! knows what a model is, [`detector`] puts the stages together, and only [`element`] knows pads.
 //!
 //! [`c_api`] gives other languages what they cannot reach through GStreamer.
 //!
 //! An application registers the element with [`plugin_register_static`] and reads a buffer with [`detections`].
 
 pub mod c_api;
+pub mod crop;
 pub mod cuda;
 pub mod decode;
 pub mod detection;
@@ -24,6 +25,7 @@ pub mod overlay;
 pub mod preprocess;
 
 pub use detection::{BoundingBox, Detection};
+pub use meta::crop::{CropDetails, crop_details};
 pub use meta::roi::{LabeledDetection, detections};
 
 use gst::glib;

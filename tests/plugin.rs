@@ -78,6 +78,9 @@ fn gst_inspect_shows_what_a_user_looks_for() {
         "MIT/X11",
         "'sink'",
         "'src'",
+        "'crops'",
+        "'detections'",
+        "application/x-json",
         "ssd-mobilenet-v2",
     ] {
         assert!(text.contains(line), "no {line} in {text}");
@@ -132,6 +135,11 @@ fn three_starts_and_stops_leak_nothing() {
         .args(
             "videotestsrc num-buffers=3 ! rsdetectnet threshold=0 ! videoconvert ! fakesink"
                 .split(' '),
+        )
+        .args(
+            "videotestsrc num-buffers=9 ! rsdetectnet name=d threshold=0 d.crops ! jpegenc ! fakesink \
+             d.detections ! fakesink"
+                .split_whitespace(),
         )
         .output()
         .unwrap();

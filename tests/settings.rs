@@ -62,6 +62,7 @@ fn a_wrong_value_while_playing_is_a_warning_and_the_earlier_one_stays() {
 /// the nearest columns to the middle are grey, two thirds of all are red.
 #[test]
 fn area_scaling_finds_what_bilinear_scaling_looks_past() {
+    init();
     let mut picture = Picture::grey(1920, 1080).with_cell(3, 4, RED);
     for bar in 0..8 {
         picture = picture.with_block(3 * 240 + 30 * bar + 10, 4 * 135, 10, 135, [114; 3]);

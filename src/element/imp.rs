@@ -12,10 +12,13 @@ use once_cell::sync::Lazy;
 
 use super::loader::{self, Loaded, Loader};
 use super::memory::{self, Format};
+use super::outputs::{Outputs, Overflows};
+use super::producer::Produced;
 use super::quality::Quality;
 use super::settings::Settings;
 use super::statistics::{Fate, Statistics};
 use super::streaming::{InspectError, Streaming};
+use super::{crops_pad, detections_pad, request_pad};
 use crate::cuda::context::Context;
 use crate::detector::{self, LoadError};
 use crate::frame::context_offer::ContextOffer;
@@ -43,11 +46,18 @@ struct Aftermath {
     stream_time: Option<gst::ClockTime>,
     bad_settings: Option<String>,
     not_drawn: Option<&'static str>,
+    not_cut: Option<&'static str>,
+    /// What the request pads get.
+    produced: Produced,
+    overflows: Overflows,
 }
 
 pub struct RsDetectNet {
-    sink_pad: gst::Pad,
+    pub(super) sink_pad: gst::Pad,
     src_pad: gst::Pad,
+    pub(super) outputs: Outputs,
+    /// The latest seek that went upstream: it comes again from every pad behind which there is a sink.
+    latest_seek: Mutex<Option<gst::Seqnum>>,
     settings: Mutex<Settings>,
     /// Set when `settings` changed and the streaming thread has not taken them over yet.
     settings_changed: AtomicBool,
@@ -92,6 +102,9 @@ impl ObjectSubclass for RsDetectNet {
             .query_function(|pad, parent, query| {
                 Self::catch_panic_pad_function(parent, || false, |this| this.query(pad, query))
             })
+            .iterate_internal_links_function(|_, parent| {
+                request_pad::links(parent, |this| &this.src_pad)
+            })
             .flags(proxied)
             .build();
         let src_pad = pad("src")
@@ -101,11 +114,16 @@ impl ObjectSubclass for RsDetectNet {
             .query_function(|pad, parent, query| {
                 Self::catch_panic_pad_function(parent, || false, |this| this.query(pad, query))
             })
+            .iterate_internal_links_function(|_, parent| {
+                request_pad::links(parent, |this| &this.sink_pad)
+            })
             .flags(proxied)
             .build();
         Self {
             sink_pad,
             src_pad,
+            outputs: Outputs::default(),
+            latest_seek: Mutex::default(),
             settings: Mutex::default(),
             settings_changed: AtomicBool::new(false),
             streaming: Mutex::default(),
@@ -133,7 +151,11 @@ impl ObjectImpl for RsDetectNet {
     fn property(&self, _id: usize, spec: &glib::ParamSpec) -> glib::Value {
         match lock(&self.settings).value(spec.name()) {
             Some(value) => value,
-            None => lock(&self.statistics).to_structure().to_value(),
+            None => {
+                let mut stats = lock(&self.statistics).to_structure();
+                self.outputs.add_statistics(&mut stats);
+                stats.to_value()
+            }
         }
     }
 
@@ -171,13 +193,22 @@ impl ElementImpl for RsDetectNet {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
             let caps = memory::all_caps();
+            let (crops, lines) = (crops_pad::caps(), detections_pad::caps());
+            let (always, request) = (gst::PadPresence::Always, gst::PadPresence::Request);
             [
-                ("sink", gst::PadDirection::Sink),
-                ("src", gst::PadDirection::Src),
+                ("sink", gst::PadDirection::Sink, always, &caps),
+                ("src", gst::PadDirection::Src, always, &caps),
+                (crops_pad::NAME, gst::PadDirection::Src, request, &crops),
+                (
+                    detections_pad::NAME,
+                    gst::PadDirection::Src,
+                    request,
+                    &lines,
+                ),
             ]
             .into_iter()
-            .filter_map(|(name, direction)| {
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
+            .filter_map(|(name, direction, presence, caps)| {
+                gst::PadTemplate::new(name, direction, presence, caps).ok()
             })
             .collect()
         });
@@ -187,6 +218,19 @@ impl ElementImpl for RsDetectNet {
     fn set_context(&self, context: &gst::Context) {
         self.offer().set_context(self.obj().upcast_ref(), context);
         self.parent_set_context(context);
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        _name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        request_pad::add(self, template)
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        request_pad::remove(self, pad);
     }
 
     fn change_state(
@@ -249,6 +293,7 @@ impl RsDetectNet {
     /// Loads the model. Where its engine has to be built, that goes on after this returns.
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
+        self.outputs.reset();
         self.post_progress(
             gst::ProgressType::Start,
             &format!("Loading {}", settings.model),
@@ -308,6 +353,7 @@ impl RsDetectNet {
         );
         let text = format!("{} runs on {backend}", settings.model);
         self.post_progress(gst::ProgressType::Complete, &text);
+        streaming.producer.element_name = self.obj().name().into();
         streaming.format = self
             .sink_pad
             .current_caps()
@@ -377,7 +423,11 @@ impl RsDetectNet {
             inspected = self.inspect_locked(&mut buffer)?;
         }
         match inspected {
-            Ok(Some(aftermath)) => self.tell(&buffer, aftermath),
+            Ok(Some(mut aftermath)) => {
+                let produced = std::mem::take(&mut aftermath.produced);
+                self.outputs.send(&buffer, produced, aftermath.overflows);
+                self.tell(&buffer, aftermath);
+            }
             Ok(None) => {
                 gst::element_imp_error!(
                     self,
@@ -396,7 +446,10 @@ impl RsDetectNet {
                 return Err(gst::FlowError::Error);
             }
         }
-        self.src_pad.push(buffer)
+        match self.src_pad.push(buffer) {
+            Err(gst::FlowError::NotLinked) if self.outputs.linked() => Ok(gst::FlowSuccess::Ok),
+            flow => flow,
+        }
     }
 
     fn inspect_locked(
@@ -423,6 +476,8 @@ impl RsDetectNet {
             return Ok(None);
         };
         aftermath.running_time = streaming.running_time(buffer);
+        aftermath.overflows = streaming.producer.overflows();
+        streaming.producer.wanted = self.outputs.wanted(aftermath.overflows);
         let fate = if streaming.skips(buffer) {
             Fate::Skipped
         } else {
@@ -440,6 +495,8 @@ impl RsDetectNet {
                     let inspected = streaming.inspect(&format, buffer)?;
                     aftermath.detections = inspected.message;
                     aftermath.not_drawn = inspected.not_drawn;
+                    aftermath.produced = streaming.producer.take();
+                    aftermath.not_cut = aftermath.produced.not_cut;
                     inspected.fate
                 }
             }
@@ -459,7 +516,10 @@ impl RsDetectNet {
                 ("{problem}; the earlier settings stay in force")
             );
         }
-        if let Some(reason) = aftermath.not_drawn {
+        for reason in [aftermath.not_drawn, aftermath.not_cut]
+            .into_iter()
+            .flatten()
+        {
             gst::element_imp_warning!(self, gst::StreamError::Format, ("{reason}"));
         }
         if let Some(structure) = aftermath.detections {
@@ -515,6 +575,7 @@ impl RsDetectNet {
             }
             _ => {}
         }
+        self.outputs.event(&event);
         gst::Pad::event_default(pad, Some(&*self.obj()), event)
     }
 
@@ -523,19 +584,34 @@ impl RsDetectNet {
             let (_, proportion, jitter, timestamp) = qos.get();
             lock(&self.quality).update(timestamp, jitter, proportion);
         }
-        gst::Pad::event_default(pad, Some(&*self.obj()), event)
+        self.forward_upstream(pad, event)
     }
 
-    fn query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+    /// Passes an event on upstream, a seek only once: it comes from every pad behind which there is a sink.
+    pub(super) fn forward_upstream(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        let seek = (event.type_() == gst::EventType::Seek).then(|| event.seqnum());
+        if seek.is_some() && *lock(&self.latest_seek) == seek {
+            return true;
+        }
+        let done = gst::Pad::event_default(pad, Some(&*self.obj()), event);
+        if done && seek.is_some() {
+            *lock(&self.latest_seek) = seek;
+        }
+        done
+    }
+
+    pub(super) fn query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
         match query.view_mut() {
-            gst::QueryViewMut::Latency(latency) if *pad == self.src_pad => {
+            gst::QueryViewMut::Latency(latency) if *pad != self.sink_pad => {
                 self.query_latency(latency)
             }
             gst::QueryViewMut::Context(_) => {
                 self.offer().answer(self.obj().upcast_ref(), query)
                     || gst::Pad::query_default(pad, Some(&*self.obj()), query)
             }
-            gst::QueryViewMut::Caps(_) => self.query_caps(pad, query),
+            gst::QueryViewMut::Caps(_) if [&self.sink_pad, &self.src_pad].contains(&pad) => {
+                self.query_caps(pad, query)
+            }
             _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
         }
     }

@@ -1,9 +1,18 @@
 //! The GStreamer element: pads, properties, state, latency and quality of service; no inference code.
 
+mod branch;
+mod crop_caps;
+mod crop_pool;
+mod crops_pad;
+mod detections_pad;
 mod imp;
 mod loader;
 mod memory;
+mod output_settings;
+mod outputs;
+mod producer;
 mod quality;
+mod request_pad;
 mod settings;
 mod statistics;
 mod streaming;
@@ -39,9 +48,12 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         settings::Backend::static_type(),
         settings::Precision::static_type(),
         settings::Scaling::static_type(),
+        branch::queue::Overflow::static_type(),
+        crate::crop::render::CropResize::static_type(),
     ] {
         enumeration.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
+    crate::meta::crop::register();
     gst::Element::register(
         Some(plugin),
         "rsdetectnet",

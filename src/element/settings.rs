@@ -5,6 +5,7 @@ use gst::glib::prelude::*;
 use gst::prelude::*;
 use once_cell::sync::Lazy;
 
+use super::output_settings::OutputSettings;
 use crate::decode::Selection;
 use crate::decode::classes::{ClassFilter, ClassFilterError};
 use crate::decode::cuda::MAX_DETECTIONS;
@@ -88,6 +89,7 @@ pub(super) struct Settings {
     pub metadata: String,
     pub post_messages: bool,
     pub qos: bool,
+    pub outputs: OutputSettings,
 }
 
 impl Default for Settings {
@@ -113,6 +115,7 @@ impl Default for Settings {
             metadata: "auto".into(),
             post_messages: false,
             qos: true,
+            outputs: OutputSettings::default(),
         }
     }
 }
@@ -122,6 +125,8 @@ impl Default for Settings {
 pub(super) enum SettingsError {
     #[error(transparent)]
     Classes(#[from] ClassFilterError),
+    #[error("crop-{0}")]
+    CropClasses(ClassFilterError),
     #[error("overlay: '{0}' is none of box, label, confidence, track, none")]
     Overlay(String),
     #[error("metadata: '{0}' is none of roi, analytics, nvds, and neither auto nor none alone")]
@@ -209,6 +214,7 @@ impl Settings {
             specs.extend(gpu_specs(&Settings::default()));
             specs.extend(selection_specs(&Settings::default()));
             specs.extend(output_specs(&Settings::default()));
+            specs.extend(OutputSettings::default().specs());
             specs
         });
         &SPECS
@@ -237,17 +243,12 @@ impl Settings {
             "metadata" => self.metadata.to_value(),
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
-            _ => return None,
+            _ => return self.outputs.value(name),
         })
     }
 
     /// Takes over a property's new value; values of another type than the property's are left out.
     pub fn set(&mut self, name: &str, value: &glib::Value) {
-        fn take<'a, T: glib::value::FromValue<'a>>(target: &mut T, value: &'a glib::Value) {
-            if let Ok(new) = value.get() {
-                *target = new;
-            }
-        }
         fn take_text(target: &mut String, value: &glib::Value, default: String) {
             if let Ok(new) = value.get::<Option<String>>() {
                 *target = new.unwrap_or(default);
@@ -274,7 +275,7 @@ impl Settings {
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
-            _ => {}
+            _ => self.outputs.set(name, value),
         }
     }
 }
@@ -284,6 +285,13 @@ fn words(list: &str) -> impl Iterator<Item = &str> {
     list.split([',', '+', '|'])
         .map(str::trim)
         .filter(|word| !word.is_empty())
+}
+
+/// Takes over a value, unless it is of another type than the property's.
+pub(super) fn take<'a, T: glib::value::FromValue<'a>>(target: &mut T, value: &'a glib::Value) {
+    if let Ok(new) = value.get() {
+        *target = new;
+    }
 }
 
 fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::memory::Format;
+use super::producer::{InspectedFrame, Producer};
 use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
 use crate::decode::Selection;
@@ -57,6 +58,8 @@ pub(super) struct Streaming {
     /// By frame of a buffer; only batches of nvstreammux have more than one.
     detections: Vec<Vec<Detection>>,
     device_frames: Vec<DeviceFrame>,
+    /// Makes what the request pads push.
+    pub producer: Producer,
     /// Frames that came in since the start.
     frames: u64,
     /// Frames to pass on before the next inspection.
@@ -78,6 +81,7 @@ impl Streaming {
             segment: None,
             detections: Vec::new(),
             device_frames: Vec::new(),
+            producer: Producer::default(),
             frames: 0,
             to_skip: 0,
         };
@@ -89,7 +93,9 @@ impl Streaming {
     pub fn apply(&mut self, settings: &Settings) -> Result<(), SettingsError> {
         let selection = settings.selection(self.detector.labels())?;
         let parts = settings.overlay_parts()?;
+        let crop_rules = settings.outputs.crop_rules(self.detector.labels())?;
         self.metadata.choose(settings.metadata_kinds()?)?;
+        self.producer.apply(&settings.outputs, crop_rules);
         self.selection = selection;
         self.overlay = (parts != Parts::default()).then(|| Overlay::new(parts));
         self.post_messages = settings.post_messages;
@@ -102,6 +108,7 @@ impl Streaming {
     /// The next frame is inspected whatever `interval` says: what came before is another picture.
     pub fn forget_past(&mut self) {
         self.to_skip = 0;
+        self.producer.forget_past();
     }
 
     /// The running time of a frame, if its segment has one.
@@ -145,6 +152,14 @@ impl Streaming {
         let size = format.shape.size();
         let labels = self.detector.labels();
         let facts = self.facts(buffer, size);
+        self.producer.frame_inspected(&InspectedFrame {
+            format,
+            buffer,
+            facts,
+            timings,
+            detections: &self.detections,
+            labels,
+        })?;
         if self.metadata.applies_to(buffer, &self.detections) {
             self.metadata
                 .attach(buffer.make_mut(), &facts, &self.detections, labels);

@@ -48,6 +48,10 @@ impl FrameShape {
         })
     }
 
+    pub fn format(&self) -> PixelFormat {
+        self.format
+    }
+
     /// Width and height in pixels.
     pub fn size(&self) -> (u32, u32) {
         (self.info.width(), self.info.height())

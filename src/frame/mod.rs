@@ -59,6 +59,15 @@ impl PixelFormat {
         }
     }
 
+    /// Columns and rows of pixels that share a chroma sample; 1 and 1 where none do.
+    pub fn subsampling(self) -> (usize, usize) {
+        match self {
+            Self::Nv12 | Self::Nv21 | Self::I420 | Self::P010 => (2, 2),
+            Self::Yuy2 | Self::Uyvy => (2, 1),
+            _ => (1, 1),
+        }
+    }
+
     /// Width in bytes and height in rows of the used part of a plane.
     pub fn plane_size(self, plane: usize, width: usize, height: usize) -> (usize, usize) {
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));

@@ -1,6 +1,8 @@
 //! Detections as metadata that the rest of GStreamer understands.
 
 pub mod analytics;
+pub mod crop;
+pub mod json;
 pub mod message;
 pub mod nvds;
 pub mod roi;

@@ -2,6 +2,7 @@
 //! arbitrary frames against a slow reference in 64-bit floating point.
 
 mod allocations;
+mod crops;
 mod pictures;
 
 use gstrsdetectnet::detection::BoundingBox;

@@ -1,7 +1,7 @@
 //! Pictures in every pixel format, and what preprocessing must make of them: slow and plain.
 
-use gstrsdetectnet::frame::system::Plane;
-use gstrsdetectnet::frame::{Colorimetry, PixelFormat, SystemFrame};
+use gstrsdetectnet::frame::system::{Plane, PlaneMut};
+use gstrsdetectnet::frame::{Colorimetry, PixelFormat, SystemFrame, SystemFrameMut};
 use gstrsdetectnet::preprocess::{
     ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, Shrinking, TensorLayout,
 };
@@ -134,7 +134,35 @@ impl Picture {
         .expect("the planes fit the format")
     }
 
-    fn components(&self) -> usize {
+    /// The same to be drawn into.
+    pub fn frame_mut(&mut self) -> SystemFrameMut<'_> {
+        let (format, colorimetry) = (self.format, self.colorimetry);
+        let planes = self.planes.each_mut().map(|(data, stride)| PlaneMut {
+            data,
+            stride: *stride,
+        });
+        SystemFrameMut::new(format, colorimetry, self.width, self.height, planes)
+            .expect("the planes fit the format")
+    }
+
+    /// The stored numbers of a component's samples in a rectangle of pixels: x, y, width and height.
+    pub fn codes(&self, component: usize, [x, y, width, height]: [usize; 4]) -> Vec<f64> {
+        let (halved_x, halved_y) = match component {
+            0 => (false, false),
+            _ => self.chroma_halved(),
+        };
+        let range = |start: usize, length: usize, halved: bool| match halved {
+            true => start / 2..(start + length).div_ceil(2),
+            false => start..start + length,
+        };
+        let columns = range(x, width, halved_x);
+        range(y, height, halved_y)
+            .flat_map(|row| columns.clone().map(move |column| (column, row)))
+            .map(|(column, row)| self.code(component, column, row))
+            .collect()
+    }
+
+    pub fn components(&self) -> usize {
         if self.format == PixelFormat::Gray8 {
             1
         } else {

@@ -87,6 +87,21 @@ impl Detected {
         unsafe { sample_area(grid, rows, columns, workspace, out) }
     }
 
+    pub fn mix<'a>(self, pair: RowPair<'a>, out: &'a mut [f32]) -> &'a [f32] {
+        // SAFETY: `self` proves that the machine has AVX2.
+        unsafe { mix(pair, out) }
+    }
+
+    pub fn finish_channel<T: TensorElement>(
+        self,
+        samples: [&[f32]; 3],
+        finish: &Finish,
+        out: &mut [T],
+    ) {
+        // SAFETY: `self` proves that the machine has AVX2.
+        unsafe { finish_channel(samples, finish, out) }
+    }
+
     pub fn finish_row<T: TensorElement>(
         self,
         components: [RowPair<'_>; 3],
@@ -116,6 +131,16 @@ fn sample_area(
     out: &mut [f32],
 ) {
     kernel::sample_area(grid, rows, columns, workspace, out);
+}
+
+#[target_feature(enable = "avx2")]
+fn mix<'a>(pair: RowPair<'a>, out: &'a mut [f32]) -> &'a [f32] {
+    kernel::mix(pair, out)
+}
+
+#[target_feature(enable = "avx2")]
+fn finish_channel<T: TensorElement>(samples: [&[f32]; 3], finish: &Finish, out: &mut [T]) {
+    kernel::finish_channel(samples, finish, out);
 }
 
 #[target_feature(enable = "avx2")]

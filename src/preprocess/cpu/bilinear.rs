@@ -17,7 +17,7 @@ struct SampledRow {
 /// Keeps the two source rows around the current output row, so that neighbouring output rows share them.
 #[derive(Debug)]
 pub struct BilinearSampler {
-    grid: &'static Grid,
+    pub grid: &'static Grid,
     taps: Taps,
     rows: [SampledRow; 2],
     upper: usize,
@@ -27,14 +27,18 @@ pub struct BilinearSampler {
 
 impl BilinearSampler {
     pub fn new(grid: &'static Grid, placement: &Placement) -> Self {
+        Self::with_taps(grid, Taps::new(grid, placement))
+    }
+
+    pub fn with_taps(grid: &'static Grid, taps: Taps) -> Self {
         let row = || SampledRow {
             source: None,
-            samples: vec![0.0; placement.width * grid.components().count()],
+            samples: vec![0.0; taps.offsets.len() * grid.components().count()],
         };
         Self {
             grid,
-            taps: Taps::new(grid, placement),
             rows: [row(), row()],
+            taps,
             upper: 0,
             lower: 0,
             weight: 0.0,

@@ -30,6 +30,14 @@ impl Scratch {
             samples: [0, 1, 2].map(row),
         }
     }
+
+    /// Has room for rows of this width.
+    pub fn fit(&mut self, width: usize) {
+        self.words.iter_mut().for_each(|row| row.resize(width, 0));
+        self.samples
+            .iter_mut()
+            .for_each(|row| row.resize(width, 0.0));
+    }
 }
 
 /// One component at the output's columns, in the source rows above and below an output row.
@@ -107,6 +115,29 @@ impl InstructionSet {
             Self::Baseline => sample_area(grid, rows, columns, workspace, out),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(detected) => detected.sample_area(grid, rows, columns, workspace, out),
+        }
+    }
+
+    /// A component between its two rows; `out` is where it goes if it must be computed.
+    pub fn mix<'a>(self, pair: RowPair<'a>, out: &'a mut [f32]) -> &'a [f32] {
+        match self {
+            Self::Baseline => mix(pair, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(detected) => detected.mix(pair, out),
+        }
+    }
+
+    /// Finishes one channel of an output row.
+    pub fn finish_channel<T: TensorElement>(
+        self,
+        samples: [&[f32]; 3],
+        finish: &Finish,
+        out: &mut [T],
+    ) {
+        match self {
+            Self::Baseline => finish_channel(samples, finish, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(detected) => detected.finish_channel(samples, finish, out),
         }
     }
 
@@ -331,7 +362,7 @@ pub fn finish_row<T: TensorElement>(
 
 /// A component between its two rows.
 #[inline(always)]
-fn mix<'a>(pair: RowPair<'a>, out: &'a mut [f32]) -> &'a [f32] {
+pub fn mix<'a>(pair: RowPair<'a>, out: &'a mut [f32]) -> &'a [f32] {
     if pair.weight == 0.0 {
         return pair.upper;
     }
@@ -342,7 +373,7 @@ fn mix<'a>(pair: RowPair<'a>, out: &'a mut [f32]) -> &'a [f32] {
 }
 
 #[inline(always)]
-fn finish_channel<T: TensorElement>(samples: [&[f32]; 3], finish: &Finish, out: &mut [T]) {
+pub fn finish_channel<T: TensorElement>(samples: [&[f32]; 3], finish: &Finish, out: &mut [T]) {
     let Finish {
         matrix: [x, y, z],
         offset,

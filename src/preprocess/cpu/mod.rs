@@ -3,12 +3,12 @@
 mod area;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-mod bilinear;
-mod grid;
-mod kernel;
+pub(crate) mod bilinear;
+pub(crate) mod grid;
+pub(crate) mod kernel;
 mod padding;
 mod sampler;
-mod taps;
+pub(crate) mod taps;
 
 use super::color::ColorTransform;
 use super::{InputGeometry, Placement, Preparation, Shrinking, TensorLayout};

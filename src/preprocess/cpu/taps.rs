@@ -26,13 +26,19 @@ pub struct Taps {
 
 impl Taps {
     pub fn new(grid: &Grid, placement: &Placement) -> Self {
-        let (columns, _) = grid.size(placement.frame_width, placement.frame_height);
-        let tap_of_pixel = |x| {
-            let (column, weight) = tap(grid.column(placement.frame_column(x)), columns);
+        let pixels = (0..placement.width).map(|x| placement.frame_column(x));
+        Self::at(grid, placement.frame_width, pixels)
+    }
+
+    /// For output pixels whose centres lie at these columns of the frame's pixels, from left to right.
+    pub fn at(grid: &Grid, frame_width: usize, pixels: impl Iterator<Item = f64>) -> Self {
+        let (columns, _) = grid.size(frame_width, 0);
+        let tap_of_pixel = |pixel| {
+            let (column, weight) = tap(grid.column(pixel), columns);
             let offset = column.saturating_mul(grid.step as usize);
             (u32::try_from(offset).unwrap_or(u32::MAX), weight)
         };
-        let (offsets, weights): (Vec<u32>, _) = (0..placement.width).map(tap_of_pixel).unzip();
+        let (offsets, weights): (Vec<u32>, _) = pixels.map(tap_of_pixel).unzip();
         Self {
             #[cfg(target_arch = "x86_64")]
             quads: avx2::quads(grid, &offsets),

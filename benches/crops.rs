@@ -1,0 +1,109 @@
+//! Crops of 1080p NV12 frames, as the element makes them: `cargo bench --bench crops`.
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use gstrsdetectnet::BoundingBox;
+use gstrsdetectnet::crop::render::{CropResize, Renderer};
+use gstrsdetectnet::crop::{Rectangle, copy};
+use gstrsdetectnet::frame::system::{Plane, PlaneMut};
+use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat, SystemFrame, SystemFrameMut};
+
+const WIDTH: usize = 1920;
+const HEIGHT: usize = 1080;
+const COLORIMETRY: Colorimetry = Colorimetry {
+    matrix: ColorMatrix::Bt709,
+    full_range: false,
+};
+
+fn main() {
+    divan::main();
+}
+
+struct Picture {
+    format: PixelFormat,
+    size: (usize, usize),
+    planes: [(Vec<u8>, usize); 3],
+}
+
+impl Picture {
+    fn new(format: PixelFormat, width: usize, height: usize) -> Self {
+        let planes = [0, 1, 2].map(|plane| {
+            if plane >= format.planes() {
+                return (Vec::new(), 0);
+            }
+            let (row, rows) = format.plane_size(plane, width, height);
+            ((0..row * rows).map(|i| (i * 7 % 251) as u8).collect(), row)
+        });
+        Self {
+            format,
+            size: (width, height),
+            planes,
+        }
+    }
+
+    fn frame(&self) -> SystemFrame<'_> {
+        let (width, height) = self.size;
+        let planes = self.planes.each_ref().map(|(data, stride)| Plane {
+            data,
+            stride: *stride,
+        });
+        SystemFrame::new(self.format, COLORIMETRY, width, height, planes).expect("whole planes")
+    }
+
+    fn frame_mut(&mut self) -> SystemFrameMut<'_> {
+        let (width, height) = self.size;
+        let planes = self.planes.each_mut().map(|(data, stride)| PlaneMut {
+            data,
+            stride: *stride,
+        });
+        SystemFrameMut::new(self.format, COLORIMETRY, width, height, planes).expect("whole planes")
+    }
+}
+
+/// Sizes of objects, in pixels.
+const OBJECTS: [(f32, f32); 3] = [(60.0, 120.0), (200.0, 400.0), (500.0, 900.0)];
+
+fn rectangle(object: usize) -> Rectangle {
+    let (width, height) = OBJECTS[object];
+    let bounding_box = BoundingBox {
+        x: 301.0,
+        y: 77.0,
+        width,
+        height,
+    };
+    let size = (WIDTH as u32, HEIGHT as u32);
+    Rectangle::around(bounding_box, 0.0, PixelFormat::Nv12, size)
+}
+
+/// What the video waits for.
+#[divan::bench(args = [0, 1, 2])]
+fn copy_out(bencher: Bencher, object: usize) {
+    let frame = Picture::new(PixelFormat::Nv12, WIDTH, HEIGHT);
+    let rectangle = rectangle(object);
+    let mut staged = Picture::new(PixelFormat::Nv12, rectangle.width, rectangle.height);
+    bencher
+        .counter(ItemsCount::new(1usize))
+        .bench_local(|| copy(&frame.frame(), rectangle, &mut staged.frame_mut()));
+}
+
+/// Copied out and made 224x224 RGBA; the sizes alternate, so that no table serves twice.
+#[divan::bench]
+fn crop_to_224x224_rgba(bencher: Bencher) {
+    let frame = Picture::new(PixelFormat::Nv12, WIDTH, HEIGHT);
+    let rectangles = [0, 1, 2].map(rectangle);
+    let mut staged = rectangles.map(|r| Picture::new(PixelFormat::Nv12, r.width, r.height));
+    let mut target = Picture::new(PixelFormat::Rgba, 224, 224);
+    let mut renderer = Renderer::default();
+    bencher
+        .counter(ItemsCount::new(rectangles.len()))
+        .bench_local(|| {
+            for (rectangle, staged) in rectangles.iter().zip(&mut staged) {
+                copy(&frame.frame(), *rectangle, &mut staged.frame_mut());
+                renderer.render(
+                    &staged.frame(),
+                    &mut target.frame_mut(),
+                    CropResize::Stretch,
+                );
+            }
+        });
+}

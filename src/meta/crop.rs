@@ -1,0 +1,119 @@
+//! The custom meta `rsdetectnet-crop`: what a buffer of the pad `crops` shows. It stays on the buffer through any
+//! element that keeps metadata without tags, such as queues, tees and encoders.
+//!
+//! Its fields: `label` (string), `label_id` (int), `confidence` (double, 0 to 1), `x`, `y`, `w`, `h` (int, the pixels
+//! of the frame that the crop shows), `frame_width`, `frame_height` (int), `frame` (uint64, frames since the stream
+//! started), and `object_id` (int64) where a tracker gave one. C and Python read it with
+//! `gst_buffer_get_custom_meta(buffer, "rsdetectnet-crop")`, Rust with [`crop_details`].
+
+use std::sync::Once;
+
+use gst::glib;
+use gst::meta::CustomMeta;
+
+pub const NAME: &str = "rsdetectnet-crop";
+
+/// What a crop shows. Sizes are in pixels of the frame that it was cut out of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CropDetails {
+    pub label: String,
+    pub label_id: u32,
+    pub confidence: f32,
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+    pub frame_width: u32,
+    pub frame_height: u32,
+    /// Frames since the stream started, from 0.
+    pub frame: u64,
+    pub object_id: Option<u64>,
+}
+
+/// Makes the meta known to GStreamer; happens once in a process, whoever asks.
+pub fn register() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // The plugin and an application that links this library may both be there.
+        if !CustomMeta::is_registered(NAME) {
+            CustomMeta::register(NAME, &[]);
+        }
+    });
+}
+
+pub fn attach(buffer: &mut gst::BufferRef, details: &CropDetails) -> Result<(), glib::BoolError> {
+    register();
+    let mut meta = CustomMeta::add(buffer, NAME)?;
+    let structure = meta.mut_structure();
+    structure.set("label", &details.label);
+    structure.set("label_id", details.label_id as i32);
+    structure.set("confidence", f64::from(details.confidence));
+    for (name, pixels) in [
+        ("x", details.x),
+        ("y", details.y),
+        ("w", details.width),
+        ("h", details.height),
+        ("frame_width", details.frame_width),
+        ("frame_height", details.frame_height),
+    ] {
+        structure.set(name, pixels as i32);
+    }
+    structure.set("frame", details.frame);
+    if let Some(object_id) = details.object_id {
+        structure.set("object_id", object_id as i64);
+    }
+    Ok(())
+}
+
+/// What a buffer shows, if it is a crop of rsdetectnet.
+pub fn crop_details(buffer: &gst::BufferRef) -> Option<CropDetails> {
+    let meta = CustomMeta::from_buffer(buffer, NAME).ok()?;
+    let structure = meta.structure();
+    let number = |name| structure.get::<i32>(name).ok()?.try_into().ok();
+    Some(CropDetails {
+        label: structure.get("label").ok()?,
+        label_id: number("label_id")?,
+        confidence: structure.get::<f64>("confidence").ok()? as f32,
+        x: number("x")?,
+        y: number("y")?,
+        width: number("w")?,
+        height: number("h")?,
+        frame_width: number("frame_width")?,
+        frame_height: number("frame_height")?,
+        frame: structure.get("frame").ok()?,
+        object_id: structure
+            .get::<i64>("object_id")
+            .ok()
+            .map(|object_id| object_id as u64),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_attached_is_what_is_read_back_also_from_a_copy() {
+        gst::init().unwrap();
+        for object_id in [None, Some(u64::MAX - 5)] {
+            let details = CropDetails {
+                label: "driver's \"door\" 人".into(),
+                label_id: 7,
+                confidence: 0.75,
+                x: 10,
+                y: 20,
+                width: 300,
+                height: 400,
+                frame_width: 1920,
+                frame_height: 1080,
+                frame: 1 << 40,
+                object_id,
+            };
+            let mut buffer = gst::Buffer::new();
+            attach(buffer.get_mut().unwrap(), &details).unwrap();
+            assert_eq!(crop_details(&buffer), Some(details.clone()));
+            assert_eq!(crop_details(&buffer.copy()), Some(details));
+        }
+        assert_eq!(crop_details(&gst::Buffer::new()), None);
+    }
+}
