@@ -1,5 +1,6 @@
 //! The few calls of the CUDA driver that borrowing a frame needs, looked up in libcuda at run time.
 
+pub use crate::cuda::driver::EglFrame;
 use std::ffi::{c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::OnceLock;
@@ -8,24 +9,6 @@ use super::dynamic_library::DynamicLibrary;
 
 /// `CUresult`; 0 is success.
 pub type CudaResult = c_int;
-
-/// `CUeglFrame` (cudaEGL.h): what CUDA knows of a registered EGL image.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct EglFrame {
-    /// `CUarray`s or device pointers, as `frame_type` says.
-    pub planes: [*mut c_void; 3],
-    pub width: c_uint,
-    pub height: c_uint,
-    pub depth: c_uint,
-    /// Bytes from one row of plane 0 to the next.
-    pub pitch: c_uint,
-    pub plane_count: c_uint,
-    pub channels: c_uint,
-    pub frame_type: c_uint,
-    pub color_format: c_uint,
-    pub array_format: c_uint,
-}
 
 const _: () = assert!(size_of::<EglFrame>() == 64);
 const _: () = assert!(std::mem::offset_of!(EglFrame, frame_type) == 48);
