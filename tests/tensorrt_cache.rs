@@ -25,7 +25,7 @@ const ENGINE_SIZE: usize = 2 << 20;
 fn options() -> BuildOptions {
     BuildOptions {
         precision: Precision::Auto,
-        max_batch: 8,
+        batches: (1, 8),
         dla_core: None,
         workspace_bytes: None,
         input_shapes: vec![("images".into(), vec![-1, 3, 640, 640])],
@@ -63,7 +63,7 @@ fn the_key_changes_with_everything_an_engine_depends_on() {
     type Change = fn(&mut BuildOptions);
     let changes: [Change; 10] = [
         |options| options.precision = Precision::Fp16,
-        |options| options.max_batch = 9,
+        |options| options.batches.1 = 9,
         |options| options.dla_core = Some(0),
         |options| options.workspace_bytes = Some(0),
         |options| options.input_shapes[0].1[3] = 320,

@@ -6,14 +6,18 @@ mod crop_pool;
 mod crops_pad;
 mod detections_pad;
 mod imp;
+mod lineup;
 mod loader;
+mod loading;
 mod memory;
 mod output_settings;
 mod outputs;
 mod producer;
 mod quality;
 mod request_pad;
+mod queries;
 mod settings;
+mod sharing_settings;
 mod statistics;
 mod streaming;
 

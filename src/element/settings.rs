@@ -6,6 +6,7 @@ use gst::prelude::*;
 use once_cell::sync::Lazy;
 
 use super::output_settings::OutputSettings;
+use super::sharing_settings::SharingSettings;
 use crate::decode::Selection;
 use crate::decode::classes::{ClassFilter, ClassFilterError};
 use crate::decode::cuda::MAX_DETECTIONS;
@@ -89,6 +90,7 @@ pub(super) struct Settings {
     pub metadata: String,
     pub post_messages: bool,
     pub qos: bool,
+    pub sharing: SharingSettings,
     pub outputs: OutputSettings,
 }
 
@@ -115,6 +117,7 @@ impl Default for Settings {
             metadata: "auto".into(),
             post_messages: false,
             qos: true,
+            sharing: SharingSettings::default(),
             outputs: OutputSettings::default(),
         }
     }
@@ -161,6 +164,7 @@ impl Settings {
                 Scaling::Bilinear => Shrinking::Bilinear,
                 Scaling::Area => Shrinking::Average,
             },
+            instance: self.sharing.instance.clone().unwrap_or_default(),
         }
     }
 
@@ -212,6 +216,7 @@ impl Settings {
         static SPECS: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             let mut specs = model_specs(&Settings::default());
             specs.extend(gpu_specs(&Settings::default()));
+            specs.extend(SharingSettings::default().specs());
             specs.extend(selection_specs(&Settings::default()));
             specs.extend(output_specs(&Settings::default()));
             specs.extend(OutputSettings::default().specs());
@@ -243,7 +248,7 @@ impl Settings {
             "metadata" => self.metadata.to_value(),
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
-            _ => return self.outputs.value(name),
+            _ => return self.sharing.value(name).or_else(|| self.outputs.value(name)),
         })
     }
 
@@ -275,6 +280,7 @@ impl Settings {
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
+            _ if self.sharing.set(name, value) => {}
             _ => self.outputs.set(name, value),
         }
     }

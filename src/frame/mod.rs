@@ -12,7 +12,7 @@ pub mod nvmm;
 pub mod system;
 pub mod video_info;
 
-pub use device::{DeviceFrame, DevicePlane, DeviceStorage};
+pub use device::{DeviceFrame, DevicePlane, DeviceStorage, PendingStream};
 pub use system::{SystemFrame, SystemFrameMut};
 
 /// How pixels are stored. Formats that differ only in the order of planes share a variant:

@@ -22,7 +22,7 @@ const MODEL: &[u8] = include_bytes!("../../pipelines/models/ssd-mobilenet-v2.onn
 fn options(gpu: &Gpu) -> BuildOptions {
     BuildOptions {
         precision: Precision::Fp32,
-        max_batch: 8,
+        batches: (1, 8),
         dla_core: None,
         workspace_bytes: None,
         input_shapes: Vec::new(),

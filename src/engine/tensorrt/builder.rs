@@ -51,9 +51,9 @@ pub struct OnnxModel<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildOptions {
     pub precision: Precision,
-    /// Largest batch, at least 1. Counts where the first axis of the model's inputs is dynamic; the engine then takes
-    /// every batch from 1 to this, but on a DLA, which has fixed shapes, this one alone.
-    pub max_batch: u32,
+    /// Smallest and largest batch, at least 1, of which the largest runs best. They count where the first axis of the
+    /// model's inputs is dynamic. A DLA, which has fixed shapes, takes the largest alone.
+    pub batches: (u32, u32),
     /// The deep learning accelerator to use (Jetson); what it cannot run, runs on the GPU.
     pub dla_core: Option<u32>,
     /// Most scratch memory on the GPU that a kernel may need.
@@ -106,7 +106,8 @@ pub fn build(
         progress,
         steps: HashMap::new(),
     });
-    let max_batch = i32::try_from(options.max_batch).unwrap_or(i32::MAX);
+    let [least, most] = [options.batches.0, options.batches.1]
+        .map(|batch| i32::try_from(batch).unwrap_or(i32::MAX));
     let on_dla = options.dla_core.is_some();
     let chooses_types = !library.is_strongly_typed();
     let request = ShimBuildRequest {
@@ -115,8 +116,8 @@ pub fn build(
         model_path: path.as_ref().map_or(std::ptr::null(), |path| path.as_ptr()),
         shapes: shapes.as_ptr(),
         shape_count: shapes.len(),
-        min_batch: if on_dla { max_batch } else { 1 },
-        max_batch,
+        min_batch: if on_dla { most } else { least },
+        max_batch: most,
         float32_only: (options.precision == Precision::Fp32).into(),
         float16: (chooses_types && options.precision != Precision::Fp32).into(),
         int8_expected: (options.precision == Precision::Int8).into(),
@@ -144,7 +145,8 @@ pub(super) fn dla_core(core: Option<u32>) -> i32 {
 
 fn check(options: &BuildOptions) -> Result<(), TensorRtError> {
     let wrong = |why: &str| Err(TensorRtError::Build(why.to_owned()));
-    if options.max_batch == 0 {
+    let (least, most) = options.batches;
+    if least == 0 || least > most {
         return wrong("a batch holds at least one frame");
     }
     if options.dla_core.is_some() && options.precision == Precision::Fp32 {
@@ -217,7 +219,7 @@ mod tests {
     fn options() -> BuildOptions {
         BuildOptions {
             precision: Precision::Auto,
-            max_batch: 8,
+            batches: (1, 8),
             dla_core: None,
             workspace_bytes: None,
             input_shapes: Vec::new(),
@@ -232,7 +234,7 @@ mod tests {
     #[test]
     fn options_that_cannot_be_met_are_refused_before_anything_is_built() {
         let no_batch = BuildOptions {
-            max_batch: 0,
+            batches: (0, 0),
             ..options()
         };
         let float32_on_dla = BuildOptions {

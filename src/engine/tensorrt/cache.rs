@@ -129,7 +129,7 @@ impl Fields {
     fn add_options(&mut self, options: &BuildOptions) {
         let BuildOptions {
             precision,
-            max_batch,
+            batches: (least, most),
             dla_core,
             workspace_bytes,
             input_shapes,
@@ -146,7 +146,8 @@ impl Fields {
             Precision::Fp16 => b"fp16",
             Precision::Int8 => b"int8",
         });
-        self.add_number(Some((*max_batch).into()));
+        self.add_number(Some((*least).into()));
+        self.add_number(Some((*most).into()));
         self.add_number(dla_core.map(u64::from));
         self.add_number(*workspace_bytes);
         self.add_number(Some(input_shapes.len() as u64));
