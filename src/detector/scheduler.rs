@@ -281,7 +281,10 @@ impl<L: Lane> State<L> {
             let crew = slot.crew.as_ref();
             crew.is_some_and(|crew| crew.places.iter().any(|place| place.request == request))
         };
-        let own = self.slots.iter().position(|s| is_unattended(s) && has_frame(s));
+        let own = self
+            .slots
+            .iter()
+            .position(|s| is_unattended(s) && has_frame(s));
         own.or_else(|| self.slots.iter().position(is_unattended))
     }
 
@@ -317,7 +320,8 @@ impl<L: Lane> State<L> {
         let share = (waiting + under_way).div_ceil(BATCHES_UNDER_WAY);
         let wanted = share.min(waiting).min(largest);
         // A lane runs as if it were full: what is nearly full now is better than what is half empty.
-        let smaller = free().filter(|(_, slot)| slot.capacity <= wanted && 4 * slot.capacity >= 3 * wanted);
+        let smaller =
+            free().filter(|(_, slot)| slot.capacity <= wanted && 4 * slot.capacity >= 3 * wanted);
         let larger = free().filter(|(_, slot)| slot.capacity >= wanted);
         let best = smaller.max_by_key(|(_, slot)| slot.capacity);
         let (index, slot) = best.or_else(|| larger.min_by_key(|(_, slot)| slot.capacity))?;
@@ -376,3 +380,6 @@ impl<L: Lane> State<L> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

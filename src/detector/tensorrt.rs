@@ -142,7 +142,12 @@ fn add_lanes(
         let capacity = lane.capacity();
         scheduler.add(lane, capacity);
     }
-    gst::info!(CAT, "batches of up to {} took {:?} to prepare", engine.max_batch(), start.elapsed());
+    gst::info!(
+        CAT,
+        "batches of up to {} took {:?} to prepare",
+        engine.max_batch(),
+        start.elapsed()
+    );
     Ok(())
 }
 

@@ -420,9 +420,13 @@ impl RsDetectNet {
         self.src_pad.start_task(move || {
             if let Some(element) = element.upgrade() {
                 let this = element.imp();
-                Self::catch_panic_pad_function(Some(element.upcast_ref()), || (), |_| {
-                    this.send_next();
-                });
+                Self::catch_panic_pad_function(
+                    Some(element.upcast_ref()),
+                    || (),
+                    |_| {
+                        this.send_next();
+                    },
+                );
             }
         })
     }

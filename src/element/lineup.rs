@@ -181,7 +181,9 @@ impl State {
     /// Frames that came in and are not pushed yet.
     fn frames(&self) -> usize {
         let waiting = self.items.iter();
-        let waiting = waiting.filter(|item| matches!(item, Item::Frame(_))).count();
+        let waiting = waiting
+            .filter(|item| matches!(item, Item::Frame(_)))
+            .count();
         waiting + usize::from(self.work == Work::Frame)
     }
 }

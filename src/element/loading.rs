@@ -94,12 +94,19 @@ impl RsDetectNet {
     }
 
     /// Takes over a loaded model, or says why there is none.
-    fn finish_loading(&self, outcome: Result<Detector, LoadError>) -> Result<(), gst::ErrorMessage> {
+    fn finish_loading(
+        &self,
+        outcome: Result<Detector, LoadError>,
+    ) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
         self.settings_changed.store(false, Ordering::Release);
         let loaded = outcome.map_err(|error| load_error(&error));
         let made = loaded.and_then(|detector| {
-            detector.expect(settings.sharing.max_in_flight(self.on_gpu.load(Ordering::Acquire)));
+            detector.expect(
+                settings
+                    .sharing
+                    .max_in_flight(self.on_gpu.load(Ordering::Acquire)),
+            );
             let inspection = detector.inspection();
             let backend = detector.description().to_owned();
             let streaming = Streaming::new(detector, &settings)

@@ -248,7 +248,12 @@ impl Settings {
             "metadata" => self.metadata.to_value(),
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
-            _ => return self.sharing.value(name).or_else(|| self.outputs.value(name)),
+            _ => {
+                return self
+                    .sharing
+                    .value(name)
+                    .or_else(|| self.outputs.value(name));
+            }
         })
     }
 

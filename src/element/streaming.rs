@@ -232,10 +232,7 @@ impl Streaming {
             Memory::System => {
                 let mapped = format.shape.read(buffer)?;
                 let frames = Frames::System(mapped.view()?);
-                (
-                    detector.submit(frames, selection, outputs)?,
-                    Held::Nothing,
-                )
+                (detector.submit(frames, selection, outputs)?, Held::Nothing)
             }
             Memory::Cuda => {
                 let mapped = CudaFrame::map(buffer, info)?;

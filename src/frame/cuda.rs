@@ -7,9 +7,7 @@ use std::mem::MaybeUninit;
 use gst::glib::translate::*;
 use gst_video::VideoInfo;
 
-use super::device::{
-    DeviceFrame, DeviceFrameError, DevicePlane, DeviceStorage, PendingStream,
-};
+use super::device::{DeviceFrame, DeviceFrameError, DevicePlane, DeviceStorage, PendingStream};
 use super::gstcuda::{CudaContext, GstCuda, GstCudaError, GstCudaMemory, MAP_CUDA, MEMORY_TYPE};
 use super::video_info;
 

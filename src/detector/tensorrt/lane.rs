@@ -146,7 +146,11 @@ impl Lane for EngineLane {
 
     fn collect(&mut self, index: usize, detections: &mut Vec<Detection>) {
         detections.clear();
-        let found = self.machine.decoder.found(index).map(|found| found.detection);
+        let found = self
+            .machine
+            .decoder
+            .found(index)
+            .map(|found| found.detection);
         detections.extend(found.filter(|found| found.bounding_box.area() > 0.0));
     }
 }

@@ -60,7 +60,11 @@ impl Batches {
 
 impl LoadedEngine {
     /// What the model finds and what its classes are called. The context is current.
-    pub fn describe(&self, options: &DetectorOptions, context: &Context) -> Result<Loaded, LoadError> {
+    pub fn describe(
+        &self,
+        options: &DetectorOptions,
+        context: &Context,
+    ) -> Result<Loaded, LoadError> {
         let source = ModelSource::resolve(&options.model)?;
         let tensors = self.engine.tensors();
         let layout = recognize(tensors)?;

@@ -67,7 +67,10 @@ impl Drop for Uploads {
     fn drop(&mut self) {
         // Without its context, there is no memory left to free, and the driver only returns errors.
         let _current = self.context.enter();
-        let unused = self.unused.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let unused = self
+            .unused
+            .get_mut()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         // SAFETY: the slots are not used again.
         for slot in unsafe { ManuallyDrop::take(unused) } {
             let _ = slot.stream.finish(&slot.finished);
