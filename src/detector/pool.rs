@@ -45,9 +45,9 @@ struct Desks {
 
 struct State {
     /// On all threads, for a lone stream; None while it is in use.
-    wide: Option<Box<HostDetector>>,
+    wide: Option<HostDetector>,
     /// Of several, those that are not in use.
-    narrow: Vec<Box<HostDetector>>,
+    narrow: Vec<HostDetector>,
     /// How many copies there are besides the wide one, and which set of them is the latest.
     copies: usize,
     set: usize,
@@ -56,7 +56,7 @@ struct State {
 
 /// A copy in use.
 struct Turn<'a> {
-    detector: Option<Box<HostDetector>>,
+    detector: Option<HostDetector>,
     /// None for the wide one.
     set: Option<usize>,
     desks: &'a Desks,
@@ -77,7 +77,7 @@ impl HostModel {
             desks: Arc::new(Desks {
                 streams: AtomicUsize::new(0),
                 state: Mutex::new(State {
-                    wide: Some(Box::new(wide)),
+                    wide: Some(wide),
                     narrow: Vec::new(),
                     copies: 0,
                     set: 0,
@@ -123,7 +123,7 @@ impl HostModel {
                     if let ControlFlow::Break(()) = progress("copies of the model", None) {
                         return Ok(false);
                     }
-                    narrow.push(Box::new(HostDetector::load(&options)?));
+                    narrow.push(HostDetector::load(&options)?);
                 }
                 desks.replace(narrow);
                 Ok(true)
@@ -183,7 +183,7 @@ impl Desks {
     }
 
     /// Puts a new set in the place of the one before, whose copies go when they are given back.
-    fn replace(&self, narrow: Vec<Box<HostDetector>>) {
+    fn replace(&self, narrow: Vec<HostDetector>) {
         let old = {
             let mut state = lock(&self.state);
             state.set += 1;
@@ -198,7 +198,7 @@ impl Desks {
 
 impl State {
     /// A copy that is not in use, if there is one for as many streams as there are.
-    fn take(&mut self, alone: bool) -> Option<(Box<HostDetector>, Option<usize>)> {
+    fn take(&mut self, alone: bool) -> Option<(HostDetector, Option<usize>)> {
         if alone || self.copies == 0 {
             return self.wide.take().map(|detector| (detector, None));
         }

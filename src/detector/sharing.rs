@@ -34,9 +34,11 @@ struct State<T> {
     model: Weak<T>,
 }
 
+type Places<T> = Vec<(Key, Arc<Place<T>>)>;
+
 /// The models of one kind.
 pub struct Shelf<T> {
-    places: Lazy<Mutex<Vec<(Key, Arc<Place<T>>)>>>,
+    places: Lazy<Mutex<Places<T>>>,
 }
 
 impl<T> Shelf<T> {

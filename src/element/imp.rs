@@ -404,7 +404,7 @@ impl RsDetectNet {
     /// One round of the thread of the pad `src`.
     fn send_next(&self) {
         match self.lineup.next() {
-            Some(Item::Frame(transit)) => self.lineup.done(Some(self.send_on(*transit))),
+            Some(Item::Frame(transit)) => self.lineup.done(Some(self.send_on(transit))),
             Some(Item::Event(event)) => {
                 self.send_event(event);
                 self.lineup.done(None);

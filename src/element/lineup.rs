@@ -8,8 +8,12 @@ use super::streaming::Transit;
 use crate::lock;
 
 /// What the thread takes out.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be allocated for every frame"
+)]
 pub(super) enum Item {
-    Frame(Box<Transit>),
+    Frame(Transit),
     Event(gst::Event),
 }
 
@@ -105,7 +109,7 @@ impl Lineup {
             drop(state);
             return Err(gst::FlowError::Flushing);
         }
-        state.items.push_back(Item::Frame(Box::new(frame)));
+        state.items.push_back(Item::Frame(frame));
         self.changed.notify_all();
         state.flow
     }
