@@ -69,7 +69,7 @@ fn scheduler(capacities: &[usize], refused: Option<u64>) -> (Scheduler<Squares>,
 }
 
 fn submit(scheduler: &Scheduler<Squares>, numbers: &[u64]) -> Ticket {
-    scheduler.submit(numbers.to_vec().into_iter(), Vec::new())
+    scheduler.submit(numbers.iter().copied(), Vec::new())
 }
 
 #[test]
