@@ -7,6 +7,7 @@ pub mod context;
 pub mod draw;
 pub mod driver;
 pub mod planes;
+pub mod seats;
 pub mod stream;
 mod symbols;
 pub mod texture;

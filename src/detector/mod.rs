@@ -279,6 +279,14 @@ impl Detector {
         }
     }
 
+    /// The GPU that frames in GPU memory must be on.
+    pub fn gpu_id(&self) -> u32 {
+        match &self.engine {
+            Engine::Host(_) => 0,
+            Engine::Gpu(stream) => stream.model().gpu_id(),
+        }
+    }
+
     /// What one inspection takes when there is no other.
     pub fn inspection(&self) -> Duration {
         self.inspection

@@ -89,6 +89,10 @@ impl TensorRtModel {
         &self.context
     }
 
+    pub fn gpu_id(&self) -> u32 {
+        self.options.gpu_id
+    }
+
     /// What one inspection takes, once it was measured.
     pub fn inspection(&self) -> &Mutex<Option<Duration>> {
         &self.inspection

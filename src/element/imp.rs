@@ -19,6 +19,7 @@ use super::settings::Settings;
 use super::statistics::{Fate, Statistics};
 use super::streaming::{Found, InspectError, Stage, Streaming, Transit};
 use super::{crops_pad, detections_pad, request_pad};
+use crate::cuda::seats::Seat;
 use crate::frame::context_offer::ContextOffer;
 use crate::lock;
 use crate::meta::message::FrameFacts;
@@ -59,6 +60,8 @@ pub struct RsDetectNet {
     pub(super) loader: Mutex<Option<Arc<Loader>>>,
     /// The CUDA context shared with the elements around, for the GPU that is set.
     pub(super) offer: Mutex<Arc<ContextOffer>>,
+    /// The element's place on a GPU.
+    pub(super) seat: Mutex<Option<Seat>>,
     /// Whether frames in GPU memory are welcome.
     pub(super) on_gpu: AtomicBool,
     pub(super) quality: Mutex<Quality>,
@@ -134,7 +137,8 @@ impl ObjectSubclass for RsDetectNet {
             settings_changed: AtomicBool::new(false),
             streaming: Mutex::default(),
             loader: Mutex::default(),
-            offer: Mutex::new(Arc::new(ContextOffer::new(0))),
+            offer: Mutex::new(Arc::new(ContextOffer::new(Some(0)))),
+            seat: Mutex::default(),
             on_gpu: AtomicBool::new(true),
             quality: Mutex::default(),
             statistics: Mutex::default(),
@@ -264,6 +268,7 @@ impl ElementImpl for RsDetectNet {
         }
         if transition == gst::StateChange::ReadyToNull {
             self.offer().clear();
+            lock(&self.seat).take();
         }
         success
     }
@@ -287,6 +292,13 @@ impl RsDetectNet {
     fn take_in(&self, buffer: gst::Buffer) -> Result<Transit, gst::FlowError> {
         let mut stage = self.begin(&buffer)?;
         if let Err(InspectError::OtherContext(context)) = stage {
+            self.lineup.drain();
+            self.adopt(context)?;
+            stage = self.begin(&buffer)?;
+        }
+        if let Err(InspectError::OtherGpu { frame, .. }) = stage
+            && let Some(context) = self.context_of_gpu(frame)
+        {
             self.lineup.drain();
             self.adopt(context)?;
             stage = self.begin(&buffer)?;

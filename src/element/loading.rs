@@ -14,6 +14,7 @@ use super::quality::Quality;
 use super::statistics::Statistics;
 use super::streaming::Streaming;
 use crate::cuda::context::Context;
+use crate::cuda::seats::Seat;
 use crate::detector::{self, Detector, LoadError};
 use crate::frame::context_offer::ContextOffer;
 use crate::frame::gstcuda::CudaContext;
@@ -25,7 +26,7 @@ const LOAD_PROGRESS: &str = "load-model";
 impl RsDetectNet {
     /// What shares the CUDA context of the GPU that is set.
     pub(super) fn offer(&self) -> Arc<ContextOffer> {
-        let gpu_id = lock(&self.settings).gpu_id;
+        let gpu_id = u32::try_from(lock(&self.settings).gpu_id).ok();
         let mut offer = lock(&self.offer);
         if offer.gpu_id() != gpu_id {
             *offer = Arc::new(ContextOffer::new(gpu_id));
@@ -33,15 +34,37 @@ impl RsDetectNet {
         Arc::clone(&offer)
     }
 
-    /// Agrees with the elements around on one CUDA context, before decoders make their own.
+    /// Agrees with the elements around on one CUDA context, before decoders make their own, and so on a GPU.
     pub(super) fn share_context(&self) {
-        let options = lock(&self.settings).detector_options();
-        if !detector::wants_gpu(&options) {
+        let offer = self.offer();
+        if !detector::wants_gpu(&lock(&self.settings).detector_options(0)) {
             return;
         }
-        if let Err(error) = self.offer().ensure(self.obj().upcast_ref()) {
-            gst::info!(CAT, imp = self, "no CUDA context is shared: {error}");
+        let mut seat = offer.gpu_id().map(Seat::on);
+        let choose = || {
+            let chosen = seat
+                .get_or_insert_with(|| Seat::where_there_is_room().unwrap_or_else(|_| Seat::on(0)));
+            chosen.gpu_id()
+        };
+        match offer.ensure(self.obj().upcast_ref(), choose) {
+            Ok(context) => {
+                seat.get_or_insert_with(|| Seat::on(context.gpu_id()));
+            }
+            Err(error) => gst::info!(CAT, imp = self, "no CUDA context is shared: {error}"),
         }
+        let seat = seat.or_else(|| Seat::where_there_is_room().ok());
+        *lock(&self.seat) = seat;
+    }
+
+    /// The GPU that the element has agreed on.
+    fn gpu_id(&self) -> u32 {
+        lock(&self.seat).as_ref().map_or(0, Seat::gpu_id)
+    }
+
+    /// The shared context of another GPU, where the element may move to it.
+    pub(super) fn context_of_gpu(&self, gpu_id: u32) -> Option<CudaContext> {
+        let may_move = lock(&self.settings).gpu_id < 0;
+        may_move.then(|| CudaContext::shared(gpu_id).ok()).flatten()
     }
 
     pub(super) fn cancel_loading(&self) {
@@ -59,7 +82,7 @@ impl RsDetectNet {
             gst::ProgressType::Start,
             &format!("Loading {}", settings.model),
         );
-        let options = settings.detector_options();
+        let options = settings.detector_options(self.gpu_id());
         let on_gpu = detector::wants_gpu(&options);
         let max_in_flight = settings.sharing.max_in_flight(on_gpu);
         self.max_in_flight.store(max_in_flight, Ordering::Release);
@@ -166,7 +189,8 @@ impl RsDetectNet {
     /// Loads the model anew in the CUDA context of the frames, which is not the one that was offered.
     pub(super) fn adopt(&self, context: CudaContext) -> Result<(), gst::FlowError> {
         gst::info!(CAT, imp = self, "moving to the frames' own CUDA context");
-        let options = lock(&self.settings).detector_options();
+        let options = lock(&self.settings).detector_options(context.gpu_id());
+        *lock(&self.seat) = Some(Seat::on(context.gpu_id()));
         self.offer().adopt(context.clone());
         let loaded = context_of(context).and_then(|context| {
             Detector::load(&options, Some(context), &mut |_, _| {

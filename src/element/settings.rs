@@ -75,7 +75,8 @@ pub(super) struct Settings {
     pub backend: Backend,
     pub threads: u32,
     pub scaling: Scaling,
-    pub gpu_id: u32,
+    /// -1 chooses.
+    pub gpu_id: i32,
     pub dla_core: i32,
     pub precision: Precision,
     pub engine_cache: Option<String>,
@@ -139,7 +140,8 @@ pub(super) enum SettingsError {
 }
 
 impl Settings {
-    pub fn detector_options(&self) -> DetectorOptions {
+    /// What the model is loaded from, on this GPU if on any.
+    pub fn detector_options(&self, gpu_id: u32) -> DetectorOptions {
         DetectorOptions {
             model: self.model.clone(),
             labels: self.labels.as_ref().map(Into::into),
@@ -149,7 +151,7 @@ impl Settings {
                 Backend::OnnxRuntime => detector::Backend::OnnxRuntime,
             },
             threads: self.threads as usize,
-            gpu_id: self.gpu_id,
+            gpu_id,
             dla_core: self.dla_core.try_into().ok(),
             precision: match self.precision {
                 Precision::Auto => tensorrt::Precision::Auto,
@@ -343,9 +345,13 @@ fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {
 
 fn gpu_specs(default: &Settings) -> Vec<glib::ParamSpec> {
     vec![
-        glib::ParamSpecUInt::builder("gpu-id")
+        glib::ParamSpecInt::builder("gpu-id")
             .nick("GPU")
-            .blurb("The GPU that runs the model, counted from 0")
+            .blurb(
+                "The GPU that runs the model, counted from 0 (-1 = the one that the frames are on, or else the one \
+                 with the fewest streams of this process)",
+            )
+            .minimum(-1)
             .maximum(127)
             .default_value(default.gpu_id)
             .mutable_ready()

@@ -32,6 +32,8 @@ pub(super) enum InspectError {
     Detect(#[from] DetectError),
     #[error("a frame came before its caps")]
     NoCaps,
+    #[error("the frame is on GPU {frame}, but the model on GPU {model}: set gpu-id={frame}, or -1")]
+    OtherGpu { frame: u32, model: u32 },
     #[error("the frame lies in another CUDA context than the model")]
     OtherContext(CudaContext),
 }
@@ -408,9 +410,15 @@ fn map_nvmm(
     // Surface arrays of Jetson become visible in the context that is current.
     let _current = context.enter().map_err(DetectError::from)?;
     let mapped = NvmmBuffer::map(buffer, info)?;
+    let model = detector.gpu_id();
     frames.clear();
     for index in 0..mapped.len() {
-        frames.push(mapped.frame(index)?);
+        let frame = mapped.frame(index)?;
+        if frame.gpu_id != model {
+            let frame = frame.gpu_id;
+            return Err(InspectError::OtherGpu { frame, model });
+        }
+        frames.push(frame);
     }
     Ok(mapped)
 }

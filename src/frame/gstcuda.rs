@@ -152,15 +152,16 @@ impl GstCuda {
         }
     }
 
-    /// The CUDA context in a `GstContext`, if it is one of this GPU.
+    /// The CUDA context in a `GstContext`, if it is one of this GPU, where one is asked for.
     pub(super) fn context_of(
         &'static self,
         element: &gst::Element,
         context: &gst::Context,
-        gpu_id: u32,
+        gpu_id: Option<u32>,
     ) -> Option<CudaContext> {
         let mut found = ptr::null_mut();
-        let gpu_id = c_int::try_from(gpu_id).ok()?;
+        // -1 is any.
+        let gpu_id = gpu_id.map_or(Ok(-1), c_int::try_from).ok()?;
         // SAFETY: element and context are live; the slot is this function's own, empty, and takes a reference.
         unsafe {
             (self.handle_set_context)(

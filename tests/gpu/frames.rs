@@ -280,18 +280,18 @@ fn the_decoder_takes_the_context_that_is_offered() {
 fn an_offered_context_answers_queries_and_is_taken_from_the_answer() {
     gst::init().unwrap();
     let element = gst::ElementFactory::make("identity").build().unwrap();
-    let giving = ContextOffer::new(0);
-    let context = giving.ensure(&element).unwrap();
+    let giving = ContextOffer::new(Some(0));
+    let context = giving.ensure(&element, || 0).unwrap();
     assert_eq!(giving.context().as_ref(), Some(&context));
 
     let mut query = gst::query::Context::new(CONTEXT_TYPE);
     assert!(giving.answer(&element, &mut query));
     let answer = query.context_owned().unwrap();
-    let taking = ContextOffer::new(0);
+    let taking = ContextOffer::new(Some(0));
     taking.set_context(&element, &answer);
     assert_eq!(taking.context().as_ref(), Some(&context));
 
-    let of_another_gpu = ContextOffer::new(7);
+    let of_another_gpu = ContextOffer::new(Some(7));
     of_another_gpu.set_context(&element, &answer);
     assert_eq!(of_another_gpu.context(), None);
 
