@@ -9,6 +9,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use once_cell::sync::Lazy;
 
+use super::lateness_settings::LatePolicy;
 use super::lineup::{Item, Lineup};
 use super::loader::Loader;
 use super::memory::{self, Format};
@@ -71,6 +72,8 @@ pub struct RsDetectNet {
     /// More than one has frames and events sent on by the thread of the pad `src`.
     pub(super) max_in_flight: AtomicUsize,
     pub(super) lineup: Lineup,
+    /// Frames before the next one were dropped.
+    discontinuous: AtomicBool,
 }
 
 #[glib::object_subclass]
@@ -145,6 +148,7 @@ impl ObjectSubclass for RsDetectNet {
             latency: AtomicU64::new(0),
             max_in_flight: AtomicUsize::new(1),
             lineup: Lineup::default(),
+            discontinuous: AtomicBool::new(false),
         }
     }
 }
@@ -340,16 +344,32 @@ impl RsDetectNet {
         }
         let skips = streaming.skips(buffer);
         let facts = streaming.facts(buffer);
-        let lateness = match streaming.qos && !skips {
-            true => lock(&self.quality).lateness(facts.running_time),
-            false => None,
+        let lateness = match skips {
+            true => None,
+            false => self.lateness(streaming, facts.running_time),
         };
         let stage = match lateness {
             _ if skips => Ok(Stage::Passing),
-            Some(late) => Ok(Stage::Late(late)),
+            Some(late) => Ok(Stage::Late(late, streaming.late_policy)),
             None => streaming.inspect(buffer).map(Stage::Inspecting),
         };
         Ok(stage.map(|stage| (stage, facts, bad_settings)))
+    }
+
+    /// By how much a frame is too late to be inspected: as downstream says, or by the clock.
+    fn lateness(
+        &self,
+        streaming: &Streaming,
+        running_time: Option<gst::ClockTime>,
+    ) -> Option<gst::ClockTime> {
+        let told = streaming
+            .qos
+            .then(|| lock(&self.quality).lateness(running_time));
+        told.flatten().or_else(|| {
+            let latest = running_time? + streaming.max_latency?;
+            let now = self.obj().current_running_time()?;
+            (now > latest).then(|| now - latest)
+        })
     }
 
     /// Waits for what is found in a frame, and pushes the frame with it.
@@ -366,9 +386,12 @@ impl RsDetectNet {
         };
         let fate = match stage {
             Stage::Passing => Fate::Skipped,
-            Stage::Late(late) => {
+            Stage::Late(late, policy) => {
                 aftermath.late = Some(late);
-                Fate::Late
+                match policy {
+                    LatePolicy::SkipInference => Fate::Late,
+                    LatePolicy::Drop => Fate::Dropped,
+                }
             }
             Stage::Inspecting(inspection) => {
                 let found = inspection.wait().map_err(InspectError::from);
@@ -384,6 +407,13 @@ impl RsDetectNet {
         let produced = std::mem::take(&mut aftermath.produced);
         self.outputs.send(&buffer, produced, aftermath.overflows);
         self.tell(&buffer, &facts, aftermath);
+        if fate == Fate::Dropped {
+            self.discontinuous.store(true, Ordering::Release);
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        if self.discontinuous.swap(false, Ordering::AcqRel) {
+            buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
+        }
         match self.src_pad.push(buffer) {
             Err(gst::FlowError::NotLinked) if self.outputs.linked() => Ok(gst::FlowSuccess::Ok),
             flow => flow,

@@ -6,6 +6,7 @@ mod crop_pool;
 mod crops_pad;
 mod detections_pad;
 mod imp;
+mod lateness_settings;
 mod lineup;
 mod loader;
 mod loading;
@@ -52,6 +53,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         settings::Backend::static_type(),
         settings::Precision::static_type(),
         settings::Scaling::static_type(),
+        lateness_settings::LatePolicy::static_type(),
         branch::queue::Overflow::static_type(),
         crate::crop::render::CropResize::static_type(),
     ] {

@@ -5,6 +5,7 @@ use gst::glib::prelude::*;
 use gst::prelude::*;
 use once_cell::sync::Lazy;
 
+use super::lateness_settings::LatenessSettings;
 use super::output_settings::OutputSettings;
 use super::sharing_settings::SharingSettings;
 use crate::decode::Selection;
@@ -92,6 +93,7 @@ pub(super) struct Settings {
     pub post_messages: bool,
     pub qos: bool,
     pub sharing: SharingSettings,
+    pub lateness: LatenessSettings,
     pub outputs: OutputSettings,
 }
 
@@ -119,6 +121,7 @@ impl Default for Settings {
             post_messages: false,
             qos: true,
             sharing: SharingSettings::default(),
+            lateness: LatenessSettings::default(),
             outputs: OutputSettings::default(),
         }
     }
@@ -221,6 +224,7 @@ impl Settings {
             specs.extend(SharingSettings::default().specs());
             specs.extend(selection_specs(&Settings::default()));
             specs.extend(output_specs(&Settings::default()));
+            specs.extend(LatenessSettings::default().specs());
             specs.extend(OutputSettings::default().specs());
             specs
         });
@@ -251,9 +255,10 @@ impl Settings {
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
             _ => {
-                return self
-                    .sharing
-                    .value(name)
+                let sharing = self.sharing.value(name);
+                let lateness = || self.lateness.value(name);
+                return sharing
+                    .or_else(lateness)
                     .or_else(|| self.outputs.value(name));
             }
         })
@@ -287,7 +292,7 @@ impl Settings {
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
-            _ if self.sharing.set(name, value) => {}
+            _ if self.sharing.set(name, value) || self.lateness.set(name, value) => {}
             _ => self.outputs.set(name, value),
         }
     }

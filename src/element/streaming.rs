@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::lateness_settings::LatePolicy;
 use super::memory::Format;
 use super::producer::{InspectedFrame, Producer};
 use super::settings::{Settings, SettingsError};
@@ -55,8 +56,8 @@ pub(super) struct Transit {
 pub(super) enum Stage {
     /// It passes as it is.
     Passing,
-    /// It was late by so much, and passes.
-    Late(gst::ClockTime),
+    /// It was late by so much, and passes or is dropped.
+    Late(gst::ClockTime, LatePolicy),
     Inspecting(Inspection),
 }
 
@@ -107,6 +108,8 @@ pub(super) struct Streaming {
     post_messages: bool,
     interval: u32,
     pub qos: bool,
+    pub max_latency: Option<gst::ClockTime>,
+    pub late_policy: LatePolicy,
     pub format: Option<Format>,
     pub segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     /// Lists for detections that are not in use.
@@ -149,6 +152,8 @@ impl Streaming {
             post_messages: false,
             interval: 0,
             qos: false,
+            max_latency: None,
+            late_policy: LatePolicy::default(),
             format: None,
             segment: None,
             unused: Vec::new(),
@@ -174,6 +179,8 @@ impl Streaming {
         self.interval = settings.interval;
         self.to_skip = self.to_skip.min(self.interval);
         self.qos = settings.qos;
+        self.max_latency = settings.lateness.max_latency();
+        self.late_policy = settings.lateness.policy;
         Ok(())
     }
 
