@@ -148,6 +148,9 @@ fn load_engine(
     if let Err(reason) = model.make_batch_dynamic() {
         gst::info!(CAT, "the model stays at its own batch size: {reason}");
     }
+    if let Err(reason) = model.cast_byte_inputs() {
+        gst::warning!(CAT, "TensorRT may refuse the model: {reason}");
+    }
     let precision = choose_precision(options.precision, library, &mut model)?;
     let bytes = model.to_bytes();
     let onnx = OnnxModel {
