@@ -15,8 +15,8 @@ use crate::decode::{Family, Layout};
 use crate::detector::labels::{find_labels, names_of_metadata};
 use crate::detector::{CAT, DetectorOptions, LoadError, LoadProgress};
 use crate::engine::tensorrt::{
-    self, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine, Library,
-    OnnxModel, Precision, TensorSpec,
+    self, Batches, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine,
+    Library, LoadOptions, OnnxModel, Precision, Specialization, TensorSpec,
 };
 use crate::engine::{self, ElementType};
 use crate::model::onnx::{Float16Options, Float16Outcome, Model};
@@ -130,7 +130,14 @@ fn load_engine(
         let file = std::fs::read(path).map_err(|error| source.unreadable(&error))?;
         let (metadata, _) = tensorrt::split_metadata(&file);
         return Ok(LoadedEngine {
-            engine: Engine::deserialize(library, &file, options.dla_core)?,
+            engine: Engine::deserialize(
+                library,
+                &file,
+                LoadOptions {
+                    dla_core: options.dla_core,
+                    ..LoadOptions::default()
+                },
+            )?,
             kept: None,
             names: metadata.and_then(names_of_metadata),
             precision: "as built",
@@ -161,10 +168,11 @@ fn load_engine(
     let (major, minor) = context.compute_capability()?;
     let build = BuildOptions {
         precision: options.precision,
-        max_batch: match options.batch_size {
+        batches: Batches::UpTo(match options.batch_size {
             0 => AUTOMATIC_BATCH,
             size => size,
-        },
+        }),
+        specialization: Specialization::Eager,
         dla_core: options.dla_core,
         workspace_bytes: options.workspace_bytes,
         input_shapes: Vec::new(),
