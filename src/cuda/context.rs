@@ -107,6 +107,11 @@ impl Context {
         self.handle.cast()
     }
 
+    /// The `CUdevice`.
+    pub fn device(&self) -> i32 {
+        self.device
+    }
+
     /// Makes the context current on this thread until the returned value is dropped.
     pub fn enter(&self) -> Result<Current, CudaError> {
         // SAFETY: the context lives as long as `self`.

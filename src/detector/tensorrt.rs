@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use self::lane::{EngineLane, Job};
-use self::load::{Batches, LoadedEngine, load_engine};
+use self::load::{LoadedEngine, load_engine};
 use self::painter::Painter;
 use self::upload::{UploadSlot, Uploads};
 use super::growth::Growth;
@@ -20,6 +20,7 @@ use crate::cuda::SharedKernels;
 use crate::cuda::context::Context;
 use crate::decode::{Layout, Selection};
 use crate::detection::Detection;
+use crate::engine::tensorrt::Batches;
 use crate::frame::{DeviceFrame, PendingStream};
 use crate::model::Labels;
 use crate::{cuda::planes, lock};
@@ -47,16 +48,18 @@ impl TensorRtModel {
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self, LoadError> {
         let _current = context.enter()?;
-        let batches = match options.batch_size {
-            0 => Batches::only(1),
-            most => Batches { least: 1, most },
-        };
-        let engine = load_engine(options, batches, &context, progress)?;
+        let engine = load_engine(options, 1, &context, progress)?;
         let loaded = engine.describe(options, &context)?;
         let kernels = SharedKernels::load(&context)?;
         let scheduler = Arc::default();
         add_lanes(&scheduler, &engine, options, &kernels, &context)?;
-        engine.keep_kernels();
+        let most = engine.max_batch();
+        for size in Batches::UpTo(options.batch_size.min(MAX_BATCH as u32)).sizes() {
+            if size > most && most == 1 {
+                let engine = load_engine(options, size, &context, progress)?;
+                add_lanes(&scheduler, &engine, options, &kernels, &context)?;
+            }
+        }
         Ok(Self {
             description: loaded.description,
             layout: loaded.layout,
@@ -65,7 +68,7 @@ impl TensorRtModel {
             inspection: Mutex::default(),
             expected: AtomicUsize::new(0),
             kernels,
-            growth: Growth::new(engine.max_batch()),
+            growth: Growth::new(most),
             scheduler,
             context: context.clone(),
         })
@@ -110,13 +113,12 @@ impl TensorRtModel {
             let (context, scheduler) = (context.clone(), Arc::clone(&self.scheduler));
             move |size, progress: &mut LoadProgress<'_>| {
                 let _current = context.enter()?;
-                let engine = load_engine(&options, Batches::only(size), &context, progress)?;
-                if engine.max_batch() != size {
-                    return Ok(false);
+                let engine = load_engine(&options, size, &context, progress)?;
+                let grows = engine.max_batch() == size;
+                if grows {
+                    add_lanes(&scheduler, &engine, &options, &kernels, &context)?;
                 }
-                add_lanes(&scheduler, &engine, &options, &kernels, &context)?;
-                engine.keep_kernels();
-                Ok(true)
+                Ok(grows)
             }
         });
     }
@@ -126,8 +128,8 @@ impl TensorRtModel {
     pub fn network_alone(&self, batch: u32, runs: u32) -> Result<Duration, LoadError> {
         let _current = self.context.enter()?;
         let progress: &mut LoadProgress<'_> = &mut |_, _| std::ops::ControlFlow::Continue(());
-        let engine = load_engine(&self.options, Batches::only(batch), &self.context, progress)?;
-        let mut lane = engine.new_lane(&self.options, &self.kernels, &self.context)?;
+        let engine = load_engine(&self.options, batch, &self.context, progress)?;
+        let mut lane = engine.new_lane(batch, &self.options, &self.kernels, &self.context)?;
         Ok(lane.network_alone(runs)?)
     }
 }
@@ -141,11 +143,13 @@ fn add_lanes(
     context: &Context,
 ) -> Result<(), LoadError> {
     let start = Instant::now();
-    for _ in 0..BATCHES_UNDER_WAY {
-        let lane = engine.new_lane(options, kernels, context)?;
-        let capacity = lane.capacity();
-        scheduler.add(lane, capacity);
+    for batch in engine.sizes() {
+        for _ in 0..BATCHES_UNDER_WAY {
+            let lane = engine.new_lane(batch, options, kernels, context)?;
+            scheduler.add(lane, batch as usize);
+        }
     }
+    engine.keep_kernels();
     gst::info!(
         CAT,
         "batches of up to {} took {:?} to prepare",

@@ -11,8 +11,8 @@ use gst::glib::WeakRef;
 use gst::glib::translate::*;
 use gst::prelude::*;
 
-use super::cuda_driver::{CudaDriver, CudaDriverError};
 use super::dynamic_library::DynamicLibrary;
+use crate::cuda::context::{Context, ContextError};
 
 /// `GST_CUDA_CONTEXT_TYPE`: the name that contexts are asked for and answered by.
 pub const CONTEXT_TYPE: &str = "gst.cuda.context";
@@ -53,7 +53,7 @@ pub enum GstCudaError {
     #[error("GStreamer's CUDA library makes no buffers for {0}")]
     NoPool(String),
     #[error(transparent)]
-    Driver(#[from] CudaDriverError),
+    Context(#[from] ContextError),
 }
 
 /// What 1.24 added to order work by streams.
@@ -211,27 +211,32 @@ impl CudaContext {
     /// The context that all elements of this process share on a GPU. It wraps the device's primary context,
     /// which TensorRT, the CUDA runtime and DeepStream use too, so that one set of engines serves them all.
     pub fn shared(gpu_id: u32) -> Result<Self, GstCudaError> {
-        static SHARED: Mutex<Vec<(u32, WeakRef<gst::Object>)>> = Mutex::new(Vec::new());
+        /// For each GPU its primary context, which is retained for the life of the process, and what wraps it.
+        static SHARED: Mutex<Vec<(u32, Context, WeakRef<gst::Object>)>> = Mutex::new(Vec::new());
 
         let library = GstCuda::get()?;
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.retain(|(_, context)| context.upgrade().is_some());
-        if let Some(object) = shared
-            .iter()
-            .find(|(id, _)| *id == gpu_id)
-            .and_then(|(_, context)| context.upgrade())
-        {
+        let known = shared.iter().position(|(id, ..)| *id == gpu_id);
+        let entry = match known {
+            Some(known) => &mut shared[known],
+            None => {
+                shared.push((gpu_id, Context::primary(gpu_id)?, WeakRef::new()));
+                let last = shared.len() - 1;
+                &mut shared[last]
+            }
+        };
+        let (_, primary, wrapped) = entry;
+        if let Some(object) = wrapped.upgrade() {
             return Ok(Self { object, library });
         }
-        let (device, handle) = CudaDriver::get()?.primary_context(gpu_id)?;
         // SAFETY: the handle is a context of that device and is retained for the life of the process.
-        let context = unsafe { (library.context_new_wrapped)(handle, device) };
+        let context = unsafe { (library.context_new_wrapped)(primary.handle(), primary.device()) };
         if context.is_null() {
             return Err(GstCudaError::NoContext { gpu_id });
         }
         // SAFETY: the call above gave a GstObject and the reference to it.
         let object: gst::Object = unsafe { from_glib_full(context) };
-        shared.push((gpu_id, object.downgrade()));
+        *wrapped = object.downgrade();
         Ok(Self { object, library })
     }
 

@@ -3,7 +3,6 @@
 pub mod buffer;
 pub mod context_offer;
 pub mod cuda;
-pub mod cuda_driver;
 pub mod device;
 pub(crate) mod dynamic_library;
 pub mod gstcuda;

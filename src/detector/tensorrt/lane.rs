@@ -36,12 +36,10 @@ const NOTHING: ImageRules<'static> = ImageRules {
     thresholds: &[],
 };
 
-/// What is known of a batch size.
-pub(super) enum Batch {
-    /// It has not run yet: the network still has to prepare for it.
-    New,
+/// How network and decoding run.
+pub(super) enum Run {
     Captured(Graph),
-    /// It cannot be captured and is enqueued piece by piece.
+    /// They cannot be captured and are enqueued piece by piece.
     Plain,
 }
 
@@ -50,10 +48,9 @@ pub(super) struct Machine {
     pub preprocessor: Preprocessor,
     pub slots: Vec<Slot>,
     pub textures: Vec<PointTexture>,
-    /// The least number of images that the network runs.
-    pub least_batch: usize,
-    /// By size: that of one image first.
-    pub batches: Vec<Batch>,
+    /// Images that the network runs, whether there are as many or not.
+    pub batch: usize,
+    pub run: Run,
     pub decoder: Decoder,
     pub network: tensorrt::Context,
     pub kernels: Arc<SharedKernels>,
@@ -72,34 +69,27 @@ pub struct EngineLane {
 }
 
 impl EngineLane {
-    /// Takes over what was made in `context`, and runs its smallest batch once.
+    /// Takes over what was made in `context`, and runs a batch.
     pub(super) fn new(machine: Machine, context: Context) -> Result<Self, DetectError> {
         let mut lane = Self {
             machine: ManuallyDrop::new(machine),
             context,
         };
         let _current = lane.context.enter()?;
-        let least = lane.machine.least_batch;
-        lane.machine.prepare(least)?;
+        lane.machine.prepare()?;
         Ok(lane)
-    }
-
-    pub fn capacity(&self) -> usize {
-        self.machine.batches.len()
     }
 
     /// What one run of the network alone takes for a full batch, over `runs` of its CUDA graph in a row: the limit that
     /// everything else is compared with.
     pub fn network_alone(&mut self, runs: u32) -> Result<Duration, DetectError> {
         let _current = self.context.enter()?;
-        let images = self.capacity();
         let Machine {
             network,
             stream,
             finished,
             ..
         } = &mut *self.machine;
-        network.set_batch(images as u32)?;
         // SAFETY: the lane owns all memory, and waits for the stream below.
         let mut enqueue = || Ok::<_, DetectError>(unsafe { network.enqueue(stream.raw().cast()) }?);
         enqueue()?;
@@ -180,13 +170,19 @@ impl Machine {
                 },
             );
         }
-        for index in jobs.len()..self.least_batch {
+        for index in jobs.len()..self.batch {
             self.decoder.set_rules(index, &NOTHING);
         }
         let launch = self.preprocessor.batch(&self.slots)?;
         // SAFETY: the context is current; frames, tensors and stream live until the batch has been waited for.
         unsafe { launch.launch(&self.kernels, self.stream.raw()) }?;
-        self.run(jobs.len().max(self.least_batch))?;
+        // SAFETY: the lane owns all memory and waits for the stream before it uses or frees any of it.
+        unsafe {
+            match &mut self.run {
+                Run::Captured(graph) => graph.launch(&self.stream)?,
+                Run::Plain => self.enqueue()?,
+            }
+        }
         Ok(self.stream.mark(&self.finished)?)
     }
 
@@ -205,60 +201,50 @@ impl Machine {
         Ok(frame)
     }
 
-    /// Enqueues network and decoding for so many images.
-    fn run(&mut self, images: usize) -> Result<(), DetectError> {
-        if matches!(self.batches[images - 1], Batch::New) {
-            // What preprocessing has written is still there for the run that counts.
-            self.prepare(images)?;
-        }
-        // SAFETY: the lane owns all memory and waits for the stream before it uses or frees any of it.
-        unsafe {
-            match &mut self.batches[images - 1] {
-                Batch::Captured(graph) => graph.launch(&self.stream)?,
-                _ => {
-                    self.network.set_batch(images as u32)?;
-                    enqueue(
-                        &mut self.network,
-                        &mut self.decoder,
-                        &self.kernels,
-                        &self.stream,
-                        images,
-                    )?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs a batch size once, as the network's own preparations for it cannot be captured, then captures it.
-    fn prepare(&mut self, images: usize) -> Result<(), DetectError> {
+    /// Runs the network once, as its own preparations cannot be captured, then captures it.
+    fn prepare(&mut self) -> Result<(), DetectError> {
+        // SAFETY: as in `launch`.
+        unsafe { self.enqueue() }?;
+        self.stream.finish(&self.finished)?;
         let Self {
             network,
             decoder,
             kernels,
             stream,
-            finished,
+            batch,
             ..
         } = self;
-        network.set_batch(images as u32)?;
-        // SAFETY: as in `run`.
-        unsafe { enqueue(network, decoder, kernels, stream, images) }?;
-        stream.finish(finished)?;
-        // SAFETY: as in `run`; captured work does not run here.
+        // SAFETY: as in `launch`; captured work does not run here.
         let captured =
-            stream.capture(|| unsafe { enqueue(network, decoder, kernels, stream, images) });
-        self.batches[images - 1] = match captured {
-            Ok(graph) => Batch::Captured(graph),
+            stream.capture(|| unsafe { enqueue(network, decoder, kernels, stream, *batch) });
+        self.run = match captured {
+            Ok(graph) => Run::Captured(graph),
             Err(error) => {
-                gst::info!(CAT, "batches of {images} run without a CUDA graph: {error}");
-                Batch::Plain
+                let batch = self.batch;
+                gst::info!(CAT, "batches of {batch} run without a CUDA graph: {error}");
+                Run::Plain
             }
         };
         Ok(())
     }
+
+    /// # Safety
+    /// The context is current, and nothing of this is used or freed until the stream has passed the work.
+    unsafe fn enqueue(&mut self) -> Result<(), DetectError> {
+        let Self {
+            network,
+            decoder,
+            kernels,
+            stream,
+            batch,
+            ..
+        } = self;
+        // SAFETY: the caller vouches for context and lives.
+        unsafe { enqueue(network, decoder, kernels, stream, *batch) }
+    }
 }
 
-/// Puts network and decoding of the first `images` images on the stream.
+/// Puts network and decoding on the stream.
 ///
 /// # Safety
 /// The current context is that of everything given, and all of it lives until the stream has passed the work.

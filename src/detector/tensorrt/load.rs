@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use cust::memory::DeviceBuffer;
 
-use super::lane::{Batch, EngineLane, Machine};
+use super::lane::{EngineLane, Machine, Run};
 use crate::cuda::context::{Context, driver_version};
 use crate::cuda::stream::{Event, Stream};
 use crate::cuda::{CudaError, SharedKernels};
@@ -15,8 +15,8 @@ use crate::decode::{Family, Layout};
 use crate::detector::labels::{find_labels, names_of_metadata};
 use crate::detector::{CAT, DetectorOptions, LoadError, LoadProgress};
 use crate::engine::tensorrt::{
-    self, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine, Library,
-    OnnxModel, Precision, TensorSpec,
+    self, Batches, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine,
+    Library, LoadOptions, OnnxModel, Precision, Specialization, TensorSpec,
 };
 use crate::engine::{self, ElementType};
 use crate::model::onnx::{Float16Options, Float16Outcome, Model};
@@ -38,24 +38,6 @@ pub(super) struct Loaded {
     pub description: String,
     pub layout: Layout,
     pub labels: Labels,
-}
-
-/// The batches that an engine is to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Batches {
-    pub least: u32,
-    pub most: u32,
-}
-
-impl Batches {
-    /// Engines for one size alone are the fastest, and the quickest to start: on an H100, TensorRT-RTX makes
-    /// SSD-MobileNet-V2 ready in 0.9 s and runs it in 0.24 ms, against 3.9 s and 0.31 ms for batches of 1 to 8.
-    pub fn only(size: u32) -> Self {
-        Self {
-            least: size,
-            most: size,
-        }
-    }
 }
 
 impl LoadedEngine {
@@ -86,9 +68,18 @@ impl LoadedEngine {
         self.engine.max_batch()
     }
 
-    /// Room to run batches in, which has run one. The context is current.
+    /// The batches that are worth a lane of their own.
+    pub fn sizes(&self) -> Vec<u32> {
+        let sizes = Batches::UpTo(self.engine.max_batch()).sizes();
+        let taken = sizes.into_iter().filter(|size| self.engine.takes(*size));
+        let ends = self.engine.batches().map(|batches| *batches.end());
+        Batches::Each(taken.chain(ends).collect()).sizes()
+    }
+
+    /// Room to run batches of one size in, which has run one. The context is current.
     pub fn new_lane(
         &self,
+        batch: u32,
         options: &DetectorOptions,
         kernels: &Arc<SharedKernels>,
         context: &Context,
@@ -96,26 +87,25 @@ impl LoadedEngine {
         let tensors = self.engine.tensors();
         let layout = recognize(tensors)?;
         let (input, element, geometry) = image_input(tensors)?;
-        let batches = self.engine.batches();
-        let most = *batches.end() as usize;
         let mut network = self.engine.new_context()?;
-        network.set_batch(*batches.end())?;
+        network.set_batch(batch)?;
+        let batch = batch as usize;
         let (memory, addresses) = allocate(tensors, &mut network)?;
         let device_outputs = device_outputs(&layout, geometry, tensors, &network, &addresses)?;
         let tensor = InputTensor {
             address: addresses[input],
             geometry,
             element,
-            slots: most,
+            slots: batch,
         };
         let preparation = layout.default_preparation(element_type(tensors[input].data_type));
         let machine = Machine {
             preprocessor: Preprocessor::new(tensor, preparation, options.shrinking),
-            slots: Vec::with_capacity(most),
+            slots: Vec::with_capacity(batch),
             textures: Vec::new(),
-            least_batch: *batches.start() as usize,
-            batches: (0..most).map(|_| Batch::New).collect(),
-            decoder: Decoder::new(device_outputs, most, MAX_DETECTIONS)?,
+            batch,
+            run: Run::Plain,
+            decoder: Decoder::new(device_outputs, batch, MAX_DETECTIONS)?,
             network,
             kernels: Arc::clone(kernels),
             finished: Event::new()?,
@@ -142,10 +132,10 @@ fn recognize(tensors: &[TensorSpec]) -> Result<Layout, LoadError> {
     Ok(Layout::recognize(&outputs)?)
 }
 
-/// The engine of a model for these batches, which an engine file decides on itself. The context is current.
+/// The engine of a model for batches of this size, which an engine file decides on itself. The context is current.
 pub(super) fn load_engine(
     options: &DetectorOptions,
-    batches: Batches,
+    batch: u32,
     context: &Context,
     progress: &mut LoadProgress<'_>,
 ) -> Result<LoadedEngine, LoadError> {
@@ -156,7 +146,14 @@ pub(super) fn load_engine(
         let file = std::fs::read(path).map_err(|error| source.unreadable(&error))?;
         let (metadata, _) = tensorrt::split_metadata(&file);
         return Ok(LoadedEngine {
-            engine: Engine::deserialize(library, &file, options.dla_core)?,
+            engine: Engine::deserialize(
+                library,
+                &file,
+                LoadOptions {
+                    dla_core: options.dla_core,
+                    ..LoadOptions::default()
+                },
+            )?,
             kept: None,
             names: metadata.and_then(names_of_metadata),
             precision: "as built",
@@ -171,11 +168,14 @@ pub(super) fn load_engine(
     if let Some(folder) = source.path().and_then(Path::parent) {
         model.embed_external_data(folder)?;
     }
-    let mut batches = batches;
+    let mut batch = batch;
     if let Err(reason) = model.make_batch_dynamic() {
         gst::info!(CAT, "the model stays at its own batch size: {reason}");
         // So that there is one engine of it alone.
-        batches = Batches::only(1);
+        batch = 1;
+    }
+    if let Err(reason) = model.cast_byte_inputs() {
+        gst::warning!(CAT, "TensorRT may refuse the model: {reason}");
     }
     let precision = choose_precision(options.precision, library, &mut model)?;
     let bytes = model.to_bytes();
@@ -187,7 +187,10 @@ pub(super) fn load_engine(
     let (major, minor) = context.compute_capability()?;
     let build = BuildOptions {
         precision: options.precision,
-        batches: (batches.least, batches.most),
+        // Engines for one size alone are the fastest, and the quickest to start: on an H100, TensorRT-RTX makes
+        // SSD-MobileNet-V2 ready in 0.9 s and runs it in 0.24 ms, against 3.9 s and 0.31 ms for batches of 1 to 8.
+        batches: Batches::Each(vec![batch]),
+        specialization: Specialization::Eager,
         dla_core: options.dla_core,
         workspace_bytes: options.workspace_bytes,
         input_shapes: Vec::new(),
@@ -202,7 +205,11 @@ pub(super) fn load_engine(
         let percent = (step.of > 0).then(|| 100 * step.done.min(step.of) / step.of);
         progress(step.phase, percent)
     })?;
-    gst::info!(CAT, "the engine for {batches:?} took {:?}", start.elapsed());
+    gst::info!(
+        CAT,
+        "the engine for batches of {batch} took {:?}",
+        start.elapsed()
+    );
     Ok(LoadedEngine {
         engine: kept.engine.clone(),
         kept: Some((cache, kept)),
