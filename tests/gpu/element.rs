@@ -10,6 +10,10 @@ mod common;
 mod decoded;
 #[path = "element/drawing.rs"]
 mod drawing;
+#[path = "leak.rs"]
+mod leak;
+#[path = "element/leaks.rs"]
+mod leaks;
 #[path = "element/media.rs"]
 mod media;
 #[path = "element/parity.rs"]
