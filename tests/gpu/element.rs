@@ -10,6 +10,8 @@ mod common;
 mod decoded;
 #[path = "element/drawing.rs"]
 mod drawing;
+#[path = "element/driver_calls.rs"]
+mod driver_calls;
 #[path = "leak.rs"]
 mod leak;
 #[path = "element/leaks.rs"]
