@@ -13,6 +13,10 @@ use gstrsdetectnet::engine::tensorrt::{
     OnnxModel, Precision, Progress, Specialization, TensorRtError, build, library,
 };
 
+#[path = "leak.rs"]
+mod leak;
+#[path = "tensorrt/leaks.rs"]
+mod leaks;
 #[path = "tensorrt/machine.rs"]
 mod machine;
 #[path = "tensorrt/strategies.rs"]
