@@ -34,7 +34,7 @@ fn python_reads_detections_and_sees_frames_without_a_copy() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     assert!(
-        text.contains("Ran 17 tests") && !text.contains("skipped"),
+        text.contains("Ran 19 tests") && !text.contains("skipped"),
         "{text}"
     );
 }

@@ -3,6 +3,8 @@ tests/gstreamer_newest.rs."""
 
 import gc
 import os
+import subprocess
+import sys
 import unittest
 import weakref
 
@@ -251,46 +253,80 @@ class Errors(unittest.TestCase):
 
 
 class OnTheHost(rsdetectnet.CudaArray):
-    """Says that its memory is the host's, so that NumPy takes it."""
+    """Says that its memory is the host's, as the tensor in the capsule does, so that NumPy takes it."""
 
     def __dlpack_device__(self):
         return (1, 0)
 
 
+def exported(sample, kind=OnTheHost):
+    """The planes of a frame in system memory, as to_cuda gives those of one on a GPU."""
+    planes = rsdetectnet._map("to_cuda", sample, None, 0, on_gpu=False)
+    interfaces = [plane.__array_interface__ for plane in planes]
+    layouts = [(each["data"][0], each["shape"], each["strides"], each["typestr"]) for each in interfaces]
+    return [kind(plane._mapping, index, *layout, 0) for index, (plane, layout) in enumerate(zip(planes, layouts))]
+
+
 class DLPack(unittest.TestCase):
-    def array(self, image):
-        (pointer, _), strides = image.__array_interface__["data"], image.strides
-        return OnTheHost(image, pointer, image.shape, strides, image.dtype.str, 0)
+    def test_a_consumer_sees_the_memory_of_every_format(self):
+        for format in ["RGB", "BGRx", "GRAY8", "YUY2", "NV12", "I420", "P010_10LE"]:
+            sample = first_frame(f"videotestsrc num-buffers=1 ! video/x-raw,format={format},width=46,height=30")
+            wanted = rsdetectnet.to_numpy(sample)
+            wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+            for plane, image in zip(exported(sample), wanted):
+                view = numpy.from_dlpack(plane)
+                numpy.testing.assert_array_equal(view, image)
+                self.assertEqual(view.dtype, image.dtype)
+                self.assertEqual(view.__array_interface__["data"][0], image.__array_interface__["data"][0])
 
-    def test_a_consumer_sees_the_memory_and_frees_the_capsule(self):
-        for image in [picture()[:, 3:9], numpy.arange(64, dtype="<u2").reshape(8, 8)[:, :5]]:
-            array = self.array(image)
-            alive = weakref.ref(array)
-            view = numpy.from_dlpack(array)
-            numpy.testing.assert_array_equal(view, image)
-            self.assertEqual(view.__array_interface__["data"][0], image.__array_interface__["data"][0])
-            del array
+    def test_the_frame_goes_back_with_the_consumer_s_last_view_or_with_the_capsule(self):
+        pool = Gst.BufferPool.new()
+        config = pool.get_config()
+        Gst.BufferPool.config_set_params(config, caps("video/x-raw"), 64 * 64, 1, 1)
+        pool.set_config(config)
+        pool.set_active(True)
+        gray = caps("video/x-raw,format=GRAY8,width=64,height=64,framerate=0/1")
+        again = Gst.BufferPoolAcquireParams()
+        again.flags = Gst.BufferPoolAcquireFlags.DONTWAIT
+        for take in [numpy.from_dlpack, lambda plane: plane.__dlpack__(stream=None, max_version=(1, 0))]:
+            _, buffer = pool.acquire_buffer(None)
+            (plane,) = exported(Gst.Sample.new(buffer, gray, None, None))
+            taken = take(plane)
+            del plane, buffer
             gc.collect()
-            self.assertIsNotNone(alive())
-            del view
+            self.assertEqual(pool.acquire_buffer(again)[0], Gst.FlowReturn.EOS)
+            del taken
             gc.collect()
-            self.assertIsNone(alive())
+            result, buffer = pool.acquire_buffer(again)
+            self.assertEqual(result, Gst.FlowReturn.OK)
+            del buffer
 
-    def test_a_capsule_that_nobody_takes_is_freed_with_it(self):
-        array = self.array(picture())
-        alive = weakref.ref(array)
-        capsule = array.__dlpack__(stream=None, max_version=(1, 0))
-        del array
-        gc.collect()
-        self.assertIsNotNone(alive())
-        del capsule
-        gc.collect()
-        self.assertIsNone(alive())
+    def test_the_error_of_a_consumer_that_refuses_is_not_lost(self):
+        (plane,) = exported(rsdetectnet.from_numpy(picture()))
+        # The capsule is freed while len's exception is on its way.
+        with self.assertRaisesRegex(TypeError, "has no len"):
+            len(plane.__dlpack__())
 
     def test_copies_and_other_devices_are_refused(self):
-        array = self.array(picture())
-        self.assertRaises(BufferError, array.__dlpack__, copy=True)
-        self.assertRaises(BufferError, array.__dlpack__, dl_device=(2, 1))
+        (plane,) = exported(rsdetectnet.from_numpy(picture()))
+        self.assertRaises(BufferError, plane.__dlpack__, copy=True)
+        self.assertRaises(BufferError, plane.__dlpack__, dl_device=(2, 1))
+
+    def test_arrays_may_outlive_python(self):
+        """Consumers free their tensors whenever they end, also after this module and all others are gone."""
+        program = """
+import builtins, numpy, sys, test_rsdetectnet as tests
+(plane,) = tests.exported(tests.frame_of(tests.picture()))
+class Cycle: pass
+builtins.view, sys.view, numpy.view, tests.rsdetectnet.view = (numpy.from_dlpack(plane) for _ in range(4))
+cycle = Cycle()
+cycle.itself, cycle.view, cycle.capsule = cycle, numpy.from_dlpack(plane), plane.__dlpack__()
+sys.capsule = plane.__dlpack__()
+"""
+        environment = dict(os.environ, PYTHONFAULTHANDLER="1")
+        environment["PYTHONPATH"] += os.pathsep + os.path.dirname(os.path.realpath(__file__))
+        ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
 
 
 if __name__ == "__main__":
