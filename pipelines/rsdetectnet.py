@@ -26,7 +26,7 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstVideo", "1.0")
 from gi.repository import Gst, GstVideo  # noqa: E402
 
-__all__ = ["Detection", "detections", "to_numpy", "to_cuda", "from_numpy", "from_cuda"]
+__all__ = ["Crop", "Detection", "crop", "detections", "to_numpy", "to_cuda", "from_numpy", "from_cuda"]
 
 
 class Detection(typing.NamedTuple):
@@ -66,6 +66,42 @@ def detections(frame):
         )
         for each in found
     ]
+
+
+class Crop(typing.NamedTuple):
+    """What a buffer of the pad crops shows. x, y is the upper left corner in the frame that it was cut out of; all
+    lengths are pixels of that frame, also where the crop was resized."""
+
+    label: str
+    class_id: int
+    confidence: float
+    x: int
+    y: int
+    width: int
+    height: int
+    frame_width: int
+    frame_height: int
+    #: The frame's number since the stream started, from 0.
+    frame: int
+    #: The identity that a tracker gave, stable over frames; None where the object is not tracked.
+    object_id: typing.Optional[int]
+    #: The frame of a buffer of nvstreammux, counted from 0; 0 in all other buffers.
+    batch_id: int
+
+
+def crop(frame):
+    """What a Gst.Buffer or Gst.Sample of the pad crops shows; None for all others. Its pixels are those of any frame:
+    to_numpy(frame)."""
+    buffer, _ = _buffer_and_caps("crop", frame, None)
+    meta = buffer.get_custom_meta("rsdetectnet-crop")
+    if meta is None:
+        return None
+    details = meta.get_structure()
+    names = ["label", "label_id", "confidence", "x", "y", "w", "h", "frame_width", "frame_height", "frame"]
+    object_id, batch_id = (
+        details.get_value(name) if details.has_field(name) else None for name in ("object_id", "batch_id")
+    )
+    return Crop(*(details.get_value(name) for name in names), object_id, batch_id or 0)
 
 
 def to_numpy(frame, caps=None):

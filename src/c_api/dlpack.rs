@@ -148,7 +148,7 @@ fn samples(format: PixelFormat, plane: usize) -> (usize, usize) {
         (P010, 0) => (1, 2),
         (P010, _) => (2, 2),
         (Rgb | Bgr, _) => (3, 1),
-        (Rgba | Bgra | Rgbx | Bgrx | Argb, _) => (4, 1),
+        _ => (4, 1),
     }
 }
 
