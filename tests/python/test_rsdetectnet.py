@@ -104,6 +104,63 @@ class Detections(unittest.TestCase):
         self.assertEqual(seen, [(2, (64, 64, 3), [255, 0, 0])])
 
 
+    def test_tracked_objects_and_frames_of_a_batch_are_told_apart(self):
+        buffer = Gst.Buffer.new()
+        region = GstVideo.buffer_add_video_region_of_interest_meta(buffer, "person", 64, 48, 128, 240)
+        parameter, _ = Gst.Structure.from_string(
+            "detection, label_id=(int)1, confidence=(double)0.5, x_min=(double)0.1, y_min=(double)0.1, "
+            "x_max=(double)0.3, y_max=(double)0.6, frame_width=(int)640, frame_height=(int)480, "
+            "object_id=(gint64)70000000007, batch_id=(int)2"
+        )
+        region.add_param(parameter)
+        (found,) = rsdetectnet.detections(buffer)
+        self.assertEqual((found.label, found.class_id, found.confidence), ("person", 1, 0.5))
+        self.assertEqual((found.object_id, found.batch_id), (70000000007, 2))
+        self.assertAlmostEqual(found.x + found.width, 192, places=3)
+
+
+class Crops(unittest.TestCase):
+    def crops(self, options, branch):
+        pipeline = Gst.parse_launch(
+            f"appsrc name=source format=time ! {DETECTOR} {options} detector.crops ! {branch} "
+            "! appsink name=sink sync=false"
+        )
+        pipeline.set_state(Gst.State.PLAYING)
+        try:
+            for number in range(2):
+                pipeline.get_by_name("source").emit("push-sample", rsdetectnet.from_numpy(picture(), pts=40 * number))
+            return [pull(pipeline.get_by_name("sink")) for _ in range(4)]
+        finally:
+            pipeline.set_state(Gst.State.NULL)
+
+    def test_a_crop_says_what_it_shows_and_is_an_array(self):
+        samples = self.crops("", "queue")
+        shown = [rsdetectnet.crop(sample) for sample in samples]
+        self.assertEqual([(each.label, each.class_id, each.frame) for each in shown], [
+            ("red", 1, 0), ("blue", 3, 0), ("red", 1, 1), ("blue", 3, 1),
+        ])  # fmt: skip
+        for sample, each in zip(samples, shown):
+            wanted = (16, 8) if each.label == "red" else (40, 48)
+            self.assertEqual((each.x, each.y, each.width, each.height), (*wanted, 8, 8))
+            self.assertEqual((each.frame_width, each.frame_height), (64, 64))
+            self.assertGreater(each.confidence, 0.99)
+            self.assertEqual((each.object_id, each.batch_id), (None, 0))
+            image = rsdetectnet.to_numpy(sample)
+            self.assertEqual(image.shape, (8, 8, 3))
+            self.assertTrue((image == ((255, 0, 0) if each.label == "red" else (0, 0, 255))).all())
+        self.assertEqual(rsdetectnet.crop(samples[0].get_buffer()), shown[0])
+
+    def test_it_stays_with_crops_that_are_resized_converted_and_encoded(self):
+        branch = "video/x-raw,width=32,height=16 ! videoconvert ! video/x-raw,format=I420 ! jpegenc"
+        for sample in self.crops("crop-margin=0.5", branch):
+            shown = rsdetectnet.crop(sample)
+            self.assertEqual((shown.width, shown.height, shown.frame_width), (16, 16, 64))
+
+    def test_what_is_no_crop_has_none(self):
+        self.assertIsNone(rsdetectnet.crop(Gst.Buffer.new()))
+        self.assertIsNone(rsdetectnet.crop(frame_of(picture())))
+
+
 class ToNumpy(unittest.TestCase):
     def test_the_array_is_the_frame_itself_and_keeps_it_alive(self):
         sample = frame_of(picture())
@@ -218,7 +275,7 @@ class Errors(unittest.TestCase):
 
     def test_wrong_types_are_told_what_to_pass(self):
         buffer, image = Gst.Buffer.new_allocate(None, 64, None), picture()
-        for call in [rsdetectnet.to_numpy, rsdetectnet.to_cuda, rsdetectnet.detections]:
+        for call in [rsdetectnet.to_numpy, rsdetectnet.to_cuda, rsdetectnet.detections, rsdetectnet.crop]:
             self.fails(TypeError, "takes a Gst.Sample, or a Gst.Buffer and its caps, not ndarray", call, image)
         self.fails(TypeError, "Gst.Caps.from_string(text)", rsdetectnet.to_numpy, buffer, "video/x-raw")
         self.fails(TypeError, "from_numpy takes a NumPy array", rsdetectnet.from_numpy, b"pixels")
