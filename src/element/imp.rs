@@ -261,6 +261,7 @@ impl ElementImpl for RsDetectNet {
             self.cancel_loading();
             lock(&self.loader).take();
             lock(&self.streaming).take();
+            lock(&self.statistics).share(None);
         }
         if transition == gst::StateChange::ReadyToNull {
             self.offer().clear();

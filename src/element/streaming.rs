@@ -9,7 +9,7 @@ use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
 use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::detector::{DetectError, Detector, Drawing, Frames, Request, Timings};
+use crate::detector::{DetectError, Detector, Drawing, Frames, Request, Streams, Timings};
 use crate::frame::cuda::{CudaFrame, CudaFrameError};
 use crate::frame::gstcuda::CudaContext;
 use crate::frame::memory::Memory;
@@ -195,6 +195,11 @@ impl Streaming {
                 true
             }
         }
+    }
+
+    /// Those that share the model.
+    pub fn streams(&self) -> Streams {
+        self.detector.streams().clone()
     }
 
     /// Puts another detector, of the same model, in the place of this one.
