@@ -33,7 +33,7 @@ pub struct HostModel {
     most_copies: usize,
     inspection: Mutex<Option<Duration>>,
     growth: Growth,
-    desks: Arc<Desks<HostDetector>>,
+    desks: Arc<Desks<Box<HostDetector>>>,
 }
 
 /// The copies, and who waits for one.
@@ -46,9 +46,9 @@ struct Desks<D> {
 
 struct State<D> {
     /// On all threads, for a lone stream; None while it is in use.
-    wide: Option<Box<D>>,
+    wide: Option<D>,
     /// Of several on a share of the threads each, those that are not in use.
-    narrow: Vec<Box<D>>,
+    narrow: Vec<D>,
     /// How many copies there are besides the wide one, and which set of them is the latest.
     copies: usize,
     set: usize,
@@ -59,7 +59,7 @@ struct State<D> {
 
 /// A copy in use.
 struct Turn<'a, D> {
-    copy: Option<Box<D>>,
+    copy: Option<D>,
     /// None for the wide one.
     set: Option<usize>,
     threads: usize,
@@ -79,7 +79,7 @@ impl HostModel {
             most_copies: most_copies.min(threads),
             inspection: Mutex::default(),
             growth: Growth::new(1),
-            desks: Arc::new(Desks::new(wide, threads)),
+            desks: Arc::new(Desks::new(Box::new(wide), threads)),
         })
     }
 
@@ -156,7 +156,7 @@ impl<D> Desks<D> {
             streams: Streams::default(),
             threads,
             state: Mutex::new(State {
-                wide: Some(Box::new(wide)),
+                wide: Some(wide),
                 narrow: Vec::new(),
                 copies: 0,
                 set: 0,
@@ -221,7 +221,7 @@ impl<D> Desks<D> {
     }
 
     /// Puts a new set in the place of the one before, whose copies go when they are given back.
-    fn replace(&self, narrow: Vec<Box<D>>) {
+    fn replace(&self, narrow: Vec<D>) {
         let old = {
             let mut state = lock(&self.state);
             state.set += 1;

@@ -54,9 +54,12 @@ impl Streams {
     }
 }
 
+/// A place and what its model was loaded from.
+type Labelled<T> = (Key, Arc<Place<T>>);
+
 /// The models of one kind.
 pub struct Shelf<T> {
-    places: Lazy<Mutex<Vec<(Key, Arc<Place<T>>)>>>,
+    places: Lazy<Mutex<Vec<Labelled<T>>>>,
 }
 
 impl<T> Shelf<T> {

@@ -46,6 +46,10 @@ pub(super) struct Transit {
 }
 
 /// What is to happen to a frame.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all frames are inspected, and no list holds any"
+)]
 pub(super) enum Stage {
     /// It passes as it is.
     Passing,
@@ -63,6 +67,10 @@ pub(super) struct Inspection {
 }
 
 /// What keeps a frame in GPU memory readable.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation for each frame"
+)]
 enum Held {
     Nothing,
     Cuda(#[expect(dead_code, reason = "held for its drop")] CudaFrame),

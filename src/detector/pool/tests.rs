@@ -17,9 +17,9 @@ fn wide() -> Arc<Desks<Copy>> {
 }
 
 /// As many copies as the streams of the test call for.
-fn copies(desks: &Desks<Copy>, number: usize) -> Vec<Box<Copy>> {
+fn copies(desks: &Desks<Copy>, number: usize) -> Vec<Copy> {
     let threads = desks.share(number);
-    (0..number).map(|_| Box::new(Copy { threads })).collect()
+    (0..number).map(|_| Copy { threads }).collect()
 }
 
 fn threads_of(turn: &Turn<'_, Copy>) -> usize {

@@ -69,10 +69,7 @@ fn scheduler(capacities: &[usize], refused: Option<u64>) -> (Scheduler<Squares>,
 }
 
 fn submit(scheduler: &Scheduler<Squares>, numbers: &[u64]) -> Ticket {
-    scheduler.submit(
-        numbers.iter().copied().collect::<Vec<_>>().into_iter(),
-        Vec::new(),
-    )
+    scheduler.submit(numbers.iter().copied(), Vec::new())
 }
 
 #[test]
