@@ -46,11 +46,16 @@ impl Stream {
 
     /// The one wait of the host: until the stream has passed all that was enqueued.
     pub fn finish(&self, event: &Event) -> Result<(), CudaError> {
+        self.mark(event)?;
+        event.wait()
+    }
+
+    /// Has the event happen when the stream has passed all that was enqueued so far.
+    pub fn mark(&self, event: &Event) -> Result<(), CudaError> {
         // SAFETY: event and stream are of the current context.
-        unsafe {
-            check("cuEventRecord", sys::cuEventRecord(event.0, self.0))?;
-            check("cuEventSynchronize", sys::cuEventSynchronize(event.0))
-        }
+        check("cuEventRecord", unsafe {
+            sys::cuEventRecord(event.0, self.0)
+        })
     }
 
     /// Records what `enqueue` puts on the stream as a graph, and runs none of it.
@@ -94,6 +99,8 @@ pub struct Event(sys::CUevent);
 
 // SAFETY: an event may be used from any thread whose current context is the event's.
 unsafe impl Send for Event {}
+// SAFETY: the driver locks its events.
+unsafe impl Sync for Event {}
 
 impl Event {
     /// In the current context; a host that waits for it sleeps.
@@ -106,6 +113,14 @@ impl Event {
             sys::cuEventCreate(&mut event, flags)
         })?;
         Ok(Self(event))
+    }
+
+    /// Waits until it has happened as often as it was marked.
+    pub fn wait(&self) -> Result<(), CudaError> {
+        // SAFETY: the event is of the current context.
+        check("cuEventSynchronize", unsafe {
+            sys::cuEventSynchronize(self.0)
+        })
     }
 }
 
