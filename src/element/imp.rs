@@ -46,7 +46,7 @@ struct Aftermath {
     stream_time: Option<gst::ClockTime>,
     bad_settings: Option<String>,
     not_drawn: Option<&'static str>,
-    not_cut: Option<&'static str>,
+    not_cut: Option<String>,
     /// What the request pads get.
     produced: Produced,
     overflows: Overflows,
@@ -354,6 +354,7 @@ impl RsDetectNet {
         let text = format!("{} runs on {backend}", settings.model);
         self.post_progress(gst::ProgressType::Complete, &text);
         streaming.producer.element_name = self.obj().name().into();
+        streaming.producer.share(self.offer().context());
         streaming.format = self
             .sink_pad
             .current_caps()
@@ -496,7 +497,7 @@ impl RsDetectNet {
                     aftermath.detections = inspected.message;
                     aftermath.not_drawn = inspected.not_drawn;
                     aftermath.produced = streaming.producer.take();
-                    aftermath.not_cut = aftermath.produced.not_cut;
+                    aftermath.not_cut = aftermath.produced.not_cut.take();
                     inspected.fate
                 }
             }
@@ -516,10 +517,8 @@ impl RsDetectNet {
                 ("{problem}; the earlier settings stay in force")
             );
         }
-        for reason in [aftermath.not_drawn, aftermath.not_cut]
-            .into_iter()
-            .flatten()
-        {
+        let not_drawn = aftermath.not_drawn.map(str::to_owned);
+        for reason in [not_drawn, aftermath.not_cut].into_iter().flatten() {
             gst::element_imp_warning!(self, gst::StreamError::Format, ("{reason}"));
         }
         if let Some(structure) = aftermath.detections {
@@ -608,6 +607,12 @@ impl RsDetectNet {
             gst::QueryViewMut::Context(_) => {
                 self.offer().answer(self.obj().upcast_ref(), query)
                     || gst::Pad::query_default(pad, Some(&*self.obj()), query)
+            }
+            gst::QueryViewMut::Caps(caps) if pad.name() == crops_pad::NAME => {
+                let video = self.sink_pad.current_caps();
+                let on_gpu = self.on_gpu.load(Ordering::Acquire);
+                crops_pad::answer(caps, video.as_deref(), on_gpu);
+                true
             }
             gst::QueryViewMut::Caps(_) if [&self.sink_pad, &self.src_pad].contains(&pad) => {
                 self.query_caps(pad, query)

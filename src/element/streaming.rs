@@ -155,6 +155,7 @@ impl Streaming {
         self.producer.frame_inspected(&InspectedFrame {
             format,
             buffer,
+            context: self.detector.context(),
             facts,
             timings,
             detections: &self.detections,
