@@ -30,6 +30,18 @@ pub(super) struct CropFormat {
     pub fixed_size: bool,
 }
 
+impl CropFormat {
+    /// The frame's own format and size, in system memory.
+    pub fn native(info: &VideoInfo) -> Option<Self> {
+        Some(Self {
+            caps: info.to_caps().ok()?,
+            shape: FrameShape::new(info.clone())?,
+            memory: Memory::System,
+            fixed_size: false,
+        })
+    }
+}
+
 impl Allowed {
     /// Asks downstream.
     pub fn ask(pad: &gst::Pad, video: &Format) -> Result<Self, Stop> {
@@ -42,12 +54,6 @@ impl Allowed {
                 names.join(" or ")
             ))
         })
-    }
-
-    /// As if downstream took everything.
-    pub fn anything(video: &Format) -> Option<Self> {
-        let memories = memories_of_crops(video.memory);
-        Self::among(&gst::Caps::new_any(), video, &memories)
     }
 
     /// The memory that downstream names first, and in it the video's own format if it may be that.
@@ -314,7 +320,7 @@ mod tests {
 
     #[test]
     fn what_downstream_allowed_holds_for_frames_of_the_same_format_and_memory() {
-        let anything = |caps| Allowed::anything(&video(caps)).unwrap();
+        let anything = |caps| Allowed::among(&gst::Caps::new_any(), &video(caps), &ALL).unwrap();
         let cuda = "video/x-raw(memory:CUDAMemory),format=NV12,width=1920,height=1080";
         let allowed = anything(cuda);
         assert!(allowed.is_for(&video(cuda)));

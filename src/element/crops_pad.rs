@@ -58,7 +58,7 @@ impl Wishes {
     }
 }
 
-/// A detection's pixels, copied out of the frame as they were, or on a GPU as downstream wanted them at that time.
+/// A detection's pixels, copied out of the frame as they were, or on a GPU as downstream wanted them by then.
 #[derive(Debug)]
 pub(super) struct StagedCrop {
     /// Has the crop's times and its meta, and the pixels that are there.
@@ -109,7 +109,7 @@ impl Worker for CropPusher {
     fn video_caps(&mut self, pad: &gst::Pad, caps: &gst::CapsRef) {
         self.video = Format::from_caps(caps);
         self.renegotiate();
-        // The sooner the other thread knows, the fewer crops are made twice. What is wrong is told with the first.
+        // The sooner the other thread knows, the fewer crops take two steps. What is wrong is told with the first.
         if let Some(video) = &self.video
             && video.memory != Memory::System
             && pad.is_linked()

@@ -1,11 +1,10 @@
 //! What the streaming thread makes of an inspected frame for the pads `crops` and `detections`.
 
 use std::ffi::c_void;
-use std::sync::Arc;
 
 use gst_video::VideoInfo;
 
-use super::crop_caps::{Allowed, native_info};
+use super::crop_caps::{Allowed, CropFormat, native_info};
 use super::crops_pad::{CropBatch, StagedCrop};
 use super::device_crops::{DeviceCropError, DeviceCrops, Gpu, Order, Pixels};
 use super::memory::Format;
@@ -177,7 +176,7 @@ impl Producer {
     }
 
     /// Cuts out on the GPU, of each frame of the buffer, straight into what downstream wants, or, where that is not
-    /// known yet, into the frame's own memory and format.
+    /// known yet, copies as the frame has it.
     fn cut_on_gpu(&mut self, frame: &InspectedFrame<'_>) -> Result<(), DeviceCropError> {
         let Some(context) = frame.context else {
             return Ok(());
@@ -208,12 +207,8 @@ impl Producer {
         context: &Context,
         shared: Option<CudaContext>,
     ) -> Result<(), DeviceCropError> {
-        let told = self.wanted.allowed.clone();
-        let told = told.filter(|allowed| allowed.is_for(frame.format));
-        let allowed = match told {
-            Some(allowed) => allowed,
-            None => Arc::new(Allowed::anything(frame.format).ok_or(DeviceCropError::NotAllowed)?),
-        };
+        let allowed = self.wanted.allowed.clone();
+        let allowed = allowed.filter(|allowed| allowed.is_for(frame.format));
         let (mut orders, mut facts) = (Vec::new(), Vec::new());
         for (index, (source, detections)) in sources.iter().zip(frame.detections).enumerate() {
             let size = (source.width as u32, source.height as u32);
@@ -223,7 +218,7 @@ impl Producer {
                 .select(&self.rules, detections, source.format, size, time);
             for selected in selected {
                 let rectangle = selected.rectangle;
-                let (order, native) = order(frame, source, rectangle, &allowed)?;
+                let (order, native) = order(frame, source, rectangle, allowed.as_deref())?;
                 orders.push(order);
                 let batch_id = (sources.len() > 1).then_some(index as u32);
                 let details = CropDetails {
@@ -308,13 +303,16 @@ fn order(
     frame: &InspectedFrame<'_>,
     source: &DeviceFrame,
     rectangle: Rectangle,
-    allowed: &Allowed,
+    allowed: Option<&Allowed>,
 ) -> Result<(Order, VideoInfo), DeviceCropError> {
     let video = &frame.format.shape.info;
     let native = native_info(video, rectangle.width as u32, rectangle.height as u32);
     let native = native.ok_or(DeviceCropError::NotAllowed)?;
-    let format = allowed.caps_for(&native);
-    let format = format.map_err(|_| DeviceCropError::NotAllowed)?;
+    let format = match allowed {
+        Some(allowed) => allowed.caps_for(&native).ok(),
+        None => CropFormat::native(&native),
+    };
+    let format = format.ok_or(DeviceCropError::NotAllowed)?;
     let same = format.shape.info.colorimetry() == video.colorimetry();
     let colorimetry = match same {
         true => source.colorimetry,

@@ -53,7 +53,7 @@ impl Crop {
 pub fn pipeline(upstream: &str, detector: &str, downstream: &str) -> String {
     format!(
         "{upstream} ! {detector} crop-overflow=block ! queue ! fakesink name=video async=false \
-         detector.crops ! {downstream} ! appsink name=sink sync=false"
+         detector.crops ! {downstream} ! appsink name=sink sync=false async=false"
     )
 }
 

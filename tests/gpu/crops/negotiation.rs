@@ -94,7 +94,7 @@ fn other_wishes_while_playing_change_memory_format_and_size() {
             "video/x-raw(memory:CUDAMemory),format=RGBA,width=64,height=64",
             (64, 64),
         ),
-        ("video/x-raw,format=I420,width=20", (20, 15)),
+        ("video/x-raw,format=I420,width=20", (20, 16)),
         ("video/x-raw,format=BGR,width=300,height=200", (300, 200)),
         ("video/x-raw(memory:CUDAMemory),height=90", (120, 90)),
     ] {

@@ -13,6 +13,7 @@ use gstrsdetectnet::crop::render::CropResize;
 use gstrsdetectnet::cuda::context::Context;
 use gstrsdetectnet::cuda::driver::check;
 use gstrsdetectnet::frame::buffer::FrameShape;
+use gstrsdetectnet::frame::gstcuda::CudaContext;
 
 use crate::common::Picture;
 use crate::cutting::CUDA;
@@ -127,11 +128,16 @@ fn busy() -> gst::Sample {
 #[test]
 #[ignore = "needs an NVIDIA GPU and TensorRT"]
 fn crops_a_second_through_the_element() {
+    gst::init().unwrap();
+    // The context that elements share with each other where nobody gives them another one.
+    let shared = CudaContext::shared(0).unwrap();
     println!("224x224 RGBA out of NV12 1920x1080, through the element:");
     for upstream in uploads(VideoFormat::Nv12) {
         // A frame that is there already: what is measured is the element, not the upload.
         let description = format!("{upstream} ! appsink name=sink sync=false");
-        let frames = play(&launch(&description), &description, &[busy(), busy()]);
+        let pipeline = launch(&description);
+        pipeline.set_context(&shared.to_gst_context());
+        let frames = play(&pipeline, &description, &[busy(), busy()]);
         for wish in [
             format!("{CUDA},format=RGBA"),
             "video/x-raw,format=RGBA".into(),
