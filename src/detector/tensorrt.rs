@@ -52,7 +52,7 @@ impl TensorRtModel {
         let _current = context.enter()?;
         let engine = load_engine(options, 1, &context, progress)?;
         let loaded = engine.describe(options, &context)?;
-        let kernels = SharedKernels::load(&context)?;
+        let kernels = SharedKernels::of(&context)?;
         let scheduler = Arc::default();
         add_lanes(&scheduler, &engine, options, &kernels, &context)?;
         let most = engine.max_batch();

@@ -41,7 +41,7 @@ struct Aftermath {
     late: Option<gst::ClockTime>,
     bad_settings: Option<String>,
     not_drawn: Option<&'static str>,
-    not_cut: Option<&'static str>,
+    not_cut: Option<String>,
     /// What the request pads get.
     produced: Produced,
     overflows: Overflows,
@@ -461,7 +461,7 @@ impl RsDetectNet {
         aftermath.detections = inspected.message;
         aftermath.not_drawn = inspected.not_drawn;
         aftermath.produced = streaming.producer.take();
-        aftermath.not_cut = aftermath.produced.not_cut;
+        aftermath.not_cut = aftermath.produced.not_cut.take();
         Ok(Ok(inspected.fate))
     }
 
@@ -526,10 +526,8 @@ impl RsDetectNet {
                 ("{problem}; the earlier settings stay in force")
             );
         }
-        for reason in [aftermath.not_drawn, aftermath.not_cut]
-            .into_iter()
-            .flatten()
-        {
+        let not_drawn = aftermath.not_drawn.map(str::to_owned);
+        for reason in [not_drawn, aftermath.not_cut].into_iter().flatten() {
             gst::element_imp_warning!(self, gst::StreamError::Format, ("{reason}"));
         }
         if let Some(structure) = aftermath.detections {

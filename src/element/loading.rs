@@ -145,6 +145,7 @@ impl RsDetectNet {
         let text = format!("{} runs on {backend}", settings.model);
         self.post_progress(gst::ProgressType::Complete, &text);
         streaming.producer.element_name = self.obj().name().into();
+        streaming.producer.share(self.offer().context());
         streaming.format = self
             .sink_pad
             .current_caps()

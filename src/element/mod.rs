@@ -5,6 +5,8 @@ mod crop_caps;
 mod crop_pool;
 mod crops_pad;
 mod detections_pad;
+mod device_crops;
+mod device_pools;
 mod imp;
 mod lateness_settings;
 mod lineup;

@@ -269,6 +269,7 @@ impl Streaming {
         self.producer.frame_inspected(&InspectedFrame {
             format: &format,
             buffer,
+            context: self.detector.context(),
             facts: *facts,
             timings,
             detections: &room.detections,

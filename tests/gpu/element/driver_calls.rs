@@ -8,7 +8,7 @@ use gst_check::Harness;
 use gst_video::VideoFormat;
 use gstrsdetectnet::cuda::context::Context;
 
-use crate::batch::batch;
+use crate::surface::batch;
 use crate::common::{Picture, init};
 use crate::media::{COLORS_SSD, shared_cache};
 use crate::pixels::Pixels;
