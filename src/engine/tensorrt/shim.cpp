@@ -25,6 +25,7 @@ struct Engine
     Owned<ICudaEngine> engine;
 #if IS_RTX
     Owned<IRuntimeCache> cache;
+    Owned<IRuntimeConfig> config; // made the cache; each context has one of its own
     DynamicShapesKernelSpecializationStrategy specialization;
 #endif
 };
@@ -46,10 +47,10 @@ IExecutionContext &context_of(void *handle) noexcept
 // TensorRT-RTX compiles kernels when they are first needed; what is compiled goes into the cache.
 bool prepare_runtime_cache(Engine &engine, int32_t specialization, void const *jit, size_t jit_size) noexcept
 {
-    Owned<IRuntimeConfig> config(engine.engine->createRuntimeConfig());
-    if (!config)
+    engine.config.reset(engine.engine->createRuntimeConfig());
+    if (!engine.config)
         return false;
-    engine.cache.reset(config->createRuntimeCache());
+    engine.cache.reset(engine.config->createRuntimeCache());
     if (!engine.cache)
         return false;
     if (jit != nullptr && !engine.cache->deserialize(jit, jit_size))
