@@ -104,8 +104,8 @@ impl Library {
         self.shim.is_strongly_typed != 0
     }
 
-    /// Whether a quantised model computes in int8. TensorRT-RTX up to 1.6 refuses convolutions in it, and for other types
-    /// they have to be taken out of the graph.
+    /// Whether a quantised model computes in int8. TensorRT-RTX up to 1.6 refuses convolutions in it, so that for other
+    /// types it has to be taken out of the graph.
     pub fn has_int8_convolutions(&self) -> bool {
         !self.version.is_rtx || (self.version.major, self.version.minor) >= (1, 7)
     }
