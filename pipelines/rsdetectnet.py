@@ -274,7 +274,7 @@ def _format_of(function, shapes, format):
 
 
 _CHANNELS = {
-    "RGB": 3, "BGR": 3, "RGBA": 4, "BGRA": 4, "RGBx": 4, "BGRx": 4, "ARGB": 4, "GRAY8": 1,
+    "RGB": 3, "BGR": 3, "RGBA": 4, "BGRA": 4, "RGBx": 4, "BGRx": 4, "ARGB": 4, "xRGB": 4, "GRAY8": 1,
     "YUY2": 2, "UYVY": 2, "NV12": 1, "NV21": 1, "P010_10LE": 1, "I420": 1,
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ use gstrsdetectnet::preprocess::Placement;
 use crate::machine::Machine;
 use crate::random::Random;
 
-pub const FORMATS: [PixelFormat; 14] = [
+pub const FORMATS: [PixelFormat; 15] = [
     PixelFormat::Nv12,
     PixelFormat::Nv21,
     PixelFormat::I420,
@@ -23,6 +23,7 @@ pub const FORMATS: [PixelFormat; 14] = [
     PixelFormat::Rgbx,
     PixelFormat::Bgrx,
     PixelFormat::Argb,
+    PixelFormat::Xrgb,
     PixelFormat::Gray8,
 ];
 
