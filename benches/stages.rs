@@ -11,6 +11,8 @@ use gstrsdetectnet::model::{Labels, ModelSource};
 use gstrsdetectnet::preprocess::Shrinking;
 use gstrsdetectnet::preprocess::cpu::Preprocessor;
 use gstrsdetectnet::preprocess::{InputGeometry, Placement, ResizeMode, TensorLayout};
+use gstrsdetectnet::thumbnail::Area;
+use gstrsdetectnet::thumbnail::cpu::Thumbnailer;
 use gstrsdetectnet::{BoundingBox, Detection};
 
 #[global_allocator]
@@ -113,6 +115,33 @@ fn decode_yolov5s(bencher: Bencher) {
             data: &data,
         }];
         layout.decode(&output, input, &placement, &selection, &mut detections)
+    });
+}
+
+/// The thumbnail of a 1080p frame, which `skip-unchanged` compares.
+#[divan::bench(args = [
+    (PixelFormat::Nv12, 8), (PixelFormat::Nv12, 16), (PixelFormat::Nv12, 64), (PixelFormat::P010, 16),
+    (PixelFormat::Yuy2, 16), (PixelFormat::Rgb, 16), (PixelFormat::Bgrx, 16), (PixelFormat::Rgba, 16),
+])]
+fn thumbnail(bencher: Bencher, (format, side): (PixelFormat, usize)) {
+    let (stride, rows) = format.plane_size(0, WIDTH, HEIGHT);
+    let data: Vec<u8> = (0..stride * rows).map(|i| (i * 7 % 251) as u8).collect();
+    // Chroma does not count.
+    let planes = [Plane {
+        data: &data,
+        stride,
+    }; 3];
+    let colorimetry = Colorimetry {
+        matrix: ColorMatrix::Bt709,
+        full_range: false,
+    };
+    let frame = SystemFrame::new(format, colorimetry, WIDTH, HEIGHT, planes).expect("whole planes");
+    let mut thumbnailer = Thumbnailer::default();
+    let mut thumbnails = Vec::with_capacity(side * side);
+    bencher.bench_local(|| {
+        thumbnails.clear();
+        let area = [Area::whole(0, WIDTH, HEIGHT)];
+        thumbnailer.append(divan::black_box(&frame), &area, side, &mut thumbnails);
     });
 }
 

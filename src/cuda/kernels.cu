@@ -2,3 +2,4 @@
 #include "kernels/preprocess.cuh"
 #include "kernels/decode.cuh"
 #include "kernels/overlay.cuh"
+#include "kernels/thumbnail.cuh"

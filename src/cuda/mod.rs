@@ -78,6 +78,7 @@ pub struct Kernels {
     pub(crate) decode: Kernel,
     pub(crate) suppress: Kernel,
     pub(crate) overlay: Kernel,
+    pub(crate) thumbnail: Kernel,
     _module: Module,
 }
 
@@ -99,6 +100,7 @@ impl Kernels {
             decode: kernel("decode", [256, 1, 1])?,
             suppress: kernel("suppress", [512, 1, 1])?,
             overlay: kernel("overlay", [256, 1, 1])?,
+            thumbnail: kernel("thumbnail", [256, 1, 1])?,
             _module: module,
         })
     }

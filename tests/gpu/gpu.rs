@@ -14,6 +14,7 @@ use gstrsdetectnet::cuda::texture::PointTexture;
 use gstrsdetectnet::cuda::{Kernels, driver};
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
+use gstrsdetectnet::thumbnail::cuda::Batch as ThumbnailBatch;
 
 use crate::machine::Machine;
 
@@ -138,6 +139,12 @@ impl Machine for Gpu {
     fn draw(&self, canvas: &Canvas) {
         // SAFETY: as above.
         unsafe { canvas.launch(&self.kernels, self.stream()) }.unwrap();
+        self.finish();
+    }
+
+    fn thumbnail(&self, batch: &ThumbnailBatch) {
+        // SAFETY: as above.
+        unsafe { batch.launch(&self.kernels, self.stream()) }.unwrap();
         self.finish();
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, OnceLock};
 use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
+use gstrsdetectnet::thumbnail::cuda::Batch as ThumbnailBatch;
 use libloading::Library;
 
 use crate::machine::Machine;
@@ -106,5 +107,9 @@ impl Machine for Emulated {
 
     fn draw(&self, canvas: &Canvas) {
         self.run("run_overlay", canvas, canvas.grid());
+    }
+
+    fn thumbnail(&self, batch: &ThumbnailBatch) {
+        self.run("run_thumbnail", batch, batch.grid());
     }
 }

@@ -60,6 +60,18 @@ impl Picture {
         }
     }
 
+    /// Every byte is this one.
+    pub fn plain(
+        format: PixelFormat,
+        colorimetry: Colorimetry,
+        size: (usize, usize),
+        byte: u8,
+    ) -> Self {
+        let mut picture = Self::noise(format, colorimetry, size, 0);
+        (picture.planes.iter_mut()).for_each(|(data, _)| data.fill(byte));
+        picture
+    }
+
     /// The frame in linear memory of a machine.
     pub fn linear(&self, machine: &impl Machine) -> DeviceFrame {
         let mut planes = [DevicePlane::default(); 3];
