@@ -6,6 +6,7 @@ use gstrsdetectnet::engine::onnxruntime::{InputMut, Model, Session};
 use gstrsdetectnet::engine::{ElementType, Tensor};
 use gstrsdetectnet::frame::system::Plane;
 use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat, SystemFrame};
+use gstrsdetectnet::meta::message::FrameFacts;
 use gstrsdetectnet::meta::roi;
 use gstrsdetectnet::model::{Labels, ModelSource};
 use gstrsdetectnet::preprocess::Shrinking;
@@ -161,16 +162,15 @@ fn attach(bencher: Bencher, objects: usize) {
         object_id: None,
     };
     let detections = vec![detection; objects];
+    let facts = FrameFacts {
+        width: WIDTH as u32,
+        height: HEIGHT as u32,
+        ..FrameFacts::default()
+    };
     bencher
         .with_inputs(gst::Buffer::new)
         .bench_local_values(|mut buffer| {
-            roi::attach(
-                buffer.make_mut(),
-                (WIDTH as u32, HEIGHT as u32),
-                None,
-                &detections,
-                &labels,
-            );
+            roi::attach(buffer.make_mut(), &facts, None, &detections, &labels);
             buffer
         });
 }

@@ -43,6 +43,8 @@ class Detection(typing.NamedTuple):
     object_id: typing.Optional[int]
     #: The frame of a buffer of nvstreammux, counted from 0; 0 in all other buffers.
     batch_id: int
+    #: The grey thumbnail of the object, row by row, where hash-size asks for it; None elsewhere.
+    hash: typing.Optional[bytes] = None
 
 
 def detections(frame):
@@ -63,6 +65,7 @@ def detections(frame):
             each.height,
             None if each.object_id < 0 else each.object_id,
             each.batch_id,
+            ctypes.string_at(each.hash, each.hash_size) if each.hash_size else None,
         )
         for each in found
     ]
@@ -346,6 +349,8 @@ class _Detection(ctypes.Structure):
         ("height", ctypes.c_float),
         ("object_id", ctypes.c_int64),
         ("batch_id", ctypes.c_uint32),
+        ("hash_size", ctypes.c_uint32),
+        ("hash", ctypes.c_void_p),
     ]
 
 

@@ -28,6 +28,7 @@ pub mod thumbnail;
 
 pub use detection::{BoundingBox, Detection};
 pub use meta::crop::{CropDetails, crop_details};
+pub use meta::frame::{FrameDetails, frame_details};
 pub use meta::roi::{LabeledDetection, detections};
 
 use gst::glib;

@@ -438,7 +438,9 @@ impl RsDetectNet {
             }
             Err(error) => {
                 match &error {
-                    InspectError::Detect(_) | InspectError::OtherContext(_) => {
+                    InspectError::Detect(_)
+                    | InspectError::Thumbnail(_)
+                    | InspectError::OtherContext(_) => {
                         gst::element_imp_error!(self, gst::LibraryError::Failed, ("{}", error))
                     }
                     _ => gst::element_imp_error!(self, gst::StreamError::Format, ("{}", error)),

@@ -5,6 +5,8 @@ mod crop_caps;
 mod crop_pool;
 mod crops_pad;
 mod detections_pad;
+mod hash_settings;
+mod hashing;
 mod imp;
 mod loader;
 mod memory;
@@ -54,6 +56,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         enumeration.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
     crate::meta::crop::register();
+    crate::meta::frame::register();
     gst::Element::register(
         Some(plugin),
         "rsdetectnet",

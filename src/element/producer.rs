@@ -1,13 +1,15 @@
 //! What the streaming thread makes of an inspected frame for the pads `crops` and `detections`.
 
+use gst::glib;
+
 use super::crop_caps::native_info;
 use super::crops_pad::{CropBatch, StagedCrop};
 use super::memory::Format;
 use super::output_settings::OutputSettings;
 use super::outputs::{Overflows, Wanted};
+use crate::crop::copy;
 use crate::crop::recycle::Shelf;
-use crate::crop::select::{Rules, Selector};
-use crate::crop::{Rectangle, copy};
+use crate::crop::select::{Rules, Selected, Selector};
 use crate::detection::Detection;
 use crate::detector::Timings;
 use crate::frame::buffer::FrameShape;
@@ -25,7 +27,7 @@ const NOT_IN_SYSTEM_MEMORY: &str =
 pub(super) struct InspectedFrame<'a> {
     pub format: &'a Format,
     pub buffer: &'a gst::BufferRef,
-    pub facts: FrameFacts,
+    pub facts: FrameFacts<'a>,
     pub timings: Timings,
     /// By frame of the buffer; only batches of nvstreammux have more than one.
     pub detections: &'a [Vec<Detection>],
@@ -84,7 +86,8 @@ impl Producer {
             self.produced.line = self.line(frame);
         }
         match frame.format.memory {
-            _ if !self.wanted.crops => {}
+            // What is repeated was cut out of the frame in which it was found.
+            _ if !self.wanted.crops || frame.facts.repeated => {}
             Memory::System => match frame.detections {
                 [found] if !found.is_empty() => self.cut(frame, found)?,
                 _ => {}
@@ -143,7 +146,7 @@ impl Producer {
             .iter()
             .map(|selected| {
                 let detection = &detections[selected.detection];
-                self.stage(frame, &view, detection, selected.rectangle)
+                self.stage(frame, &view, detection, selected)
             })
             .collect::<Result<_, _>>()?;
         self.produced.crops = Some(CropBatch {
@@ -158,8 +161,9 @@ impl Producer {
         frame: &InspectedFrame<'_>,
         view: &SystemFrame<'_>,
         detection: &Detection,
-        rectangle: Rectangle,
+        selected: &Selected,
     ) -> Result<StagedCrop, FrameError> {
+        let rectangle = selected.rectangle;
         let (width, height) = (rectangle.width as u32, rectangle.height as u32);
         let shape = native_info(&frame.format.shape.info, width, height)
             .and_then(FrameShape::new)
@@ -171,14 +175,16 @@ impl Producer {
         edit.set_pts(frame.facts.pts);
         edit.set_dts(frame.buffer.dts());
         edit.set_duration(frame.buffer.duration());
-        let details = details(frame, detection, rectangle);
+        let details = details(frame, detection, selected);
         // The meta is registered with the plugin, so that this cannot fail.
         let _ = crop::attach(edit, &details);
         Ok(StagedCrop { buffer, shape })
     }
 }
 
-fn details(frame: &InspectedFrame<'_>, detection: &Detection, rectangle: Rectangle) -> CropDetails {
+fn details(frame: &InspectedFrame<'_>, detection: &Detection, selected: &Selected) -> CropDetails {
+    let rectangle = selected.rectangle;
+    let hash = frame.facts.object_hash(0, selected.detection);
     CropDetails {
         label: frame.labels.get(detection.class_id).to_owned(),
         label_id: detection.class_id,
@@ -191,6 +197,7 @@ fn details(frame: &InspectedFrame<'_>, detection: &Detection, rectangle: Rectang
         frame_height: frame.facts.height,
         frame: frame.facts.number,
         object_id: detection.object_id,
+        hash: hash.map(glib::Bytes::from),
     }
 }
 
@@ -257,11 +264,9 @@ mod tests {
                 buffer: &buffer,
                 facts: FrameFacts {
                     number: 3,
-                    pts: None,
-                    stream_time: None,
-                    running_time: None,
                     width: 641,
                     height: 361,
+                    ..FrameFacts::default()
                 },
                 timings: Timings::default(),
                 detections: std::slice::from_ref(&detections),
@@ -316,11 +321,9 @@ mod tests {
         producer.wanted.crops = true;
         let facts = FrameFacts {
             number: 0,
-            pts: None,
-            stream_time: None,
-            running_time: None,
             width: 64,
             height: 64,
+            ..FrameFacts::default()
         };
         let inspected = InspectedFrame {
             format: &format,
@@ -361,11 +364,9 @@ mod tests {
             for first in [true, false] {
                 let facts = FrameFacts {
                     number: 0,
-                    pts: None,
-                    stream_time: None,
-                    running_time: None,
                     width: 64,
                     height: 64,
+                    ..FrameFacts::default()
                 };
                 let inspected = InspectedFrame {
                     format: &format,

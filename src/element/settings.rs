@@ -5,6 +5,7 @@ use gst::glib::prelude::*;
 use gst::prelude::*;
 use once_cell::sync::Lazy;
 
+use super::hash_settings::HashSettings;
 use super::output_settings::OutputSettings;
 use crate::decode::Selection;
 use crate::decode::classes::{ClassFilter, ClassFilterError};
@@ -89,6 +90,7 @@ pub(super) struct Settings {
     pub metadata: String,
     pub post_messages: bool,
     pub qos: bool,
+    pub hash: HashSettings,
     pub outputs: OutputSettings,
 }
 
@@ -115,6 +117,7 @@ impl Default for Settings {
             metadata: "auto".into(),
             post_messages: false,
             qos: true,
+            hash: HashSettings::default(),
             outputs: OutputSettings::default(),
         }
     }
@@ -214,6 +217,7 @@ impl Settings {
             specs.extend(gpu_specs(&Settings::default()));
             specs.extend(selection_specs(&Settings::default()));
             specs.extend(output_specs(&Settings::default()));
+            specs.extend(HashSettings::default().specs());
             specs.extend(OutputSettings::default().specs());
             specs
         });
@@ -243,7 +247,7 @@ impl Settings {
             "metadata" => self.metadata.to_value(),
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
-            _ => return self.outputs.value(name),
+            _ => return self.hash.value(name).or_else(|| self.outputs.value(name)),
         })
     }
 
@@ -275,7 +279,10 @@ impl Settings {
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
-            _ => self.outputs.set(name, value),
+            _ => {
+                self.hash.set(name, value);
+                self.outputs.set(name, value);
+            }
         }
     }
 }

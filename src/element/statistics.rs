@@ -47,9 +47,13 @@ impl Window {
 pub(super) enum Fate {
     Inspected {
         timings: Timings,
+        /// The time for its thumbnails.
+        hash: Duration,
         attach: Duration,
         detections: usize,
     },
+    /// Passed on with the detections of the last inspected frame, as which it looks.
+    Unchanged { hash: Duration },
     /// Passed on uninspected, as `interval` says or because it was a gap.
     Skipped,
     /// Passed on uninspected because it was late.
@@ -60,12 +64,14 @@ pub(super) enum Fate {
 #[derive(Debug, Default)]
 pub(super) struct Statistics {
     inspected: u64,
+    unchanged: u64,
     skipped: u64,
     late: u64,
     detections: u64,
     preprocess: Window,
     infer: Window,
     decode: Window,
+    hash: Window,
     attach: Window,
     total: Window,
     /// Start of the current second, frames since then, and frames per second of the one before.
@@ -86,6 +92,7 @@ impl Statistics {
         match fate {
             Fate::Inspected {
                 timings,
+                hash,
                 attach,
                 detections,
             } => {
@@ -94,8 +101,13 @@ impl Statistics {
                 self.preprocess.add(timings.preprocess);
                 self.infer.add(timings.infer);
                 self.decode.add(timings.decode);
+                self.hash.add(hash);
                 self.attach.add(attach);
-                self.total.add(timings.total() + attach);
+                self.total.add(timings.total() + hash + attach);
+            }
+            Fate::Unchanged { hash } => {
+                self.unchanged += 1;
+                self.hash.add(hash);
             }
             Fate::Skipped => self.skipped += 1,
             Fate::Late => self.late += 1,
@@ -122,13 +134,18 @@ impl Statistics {
             ("preprocess", &self.preprocess),
             ("infer", &self.infer),
             ("decode", &self.decode),
+            ("hash", &self.hash),
             ("attach", &self.attach),
             ("total", &self.total),
         ];
         let mut structure = gst::Structure::builder("stats")
             .field("backend", &self.backend)
-            .field("frames", self.inspected + self.skipped + self.late)
+            .field(
+                "frames",
+                self.inspected + self.unchanged + self.skipped + self.late,
+            )
             .field("inspected", self.inspected)
+            .field("unchanged", self.unchanged)
             .field("skipped", self.skipped)
             .field("late", self.late)
             .field("detections", self.detections)
@@ -162,11 +179,15 @@ mod tests {
         let mut statistics = Statistics::new("test".into());
         let start = Instant::now();
         for frame in 0..=20u32 {
-            let fate = match frame % 3 {
+            let fate = match frame % 4 {
                 0 => Fate::Skipped,
                 1 => Fate::Late,
+                2 => Fate::Unchanged {
+                    hash: Duration::from_micros(9),
+                },
                 _ => Fate::Inspected {
                     timings: Timings::default(),
+                    hash: Duration::from_micros(9),
                     attach: Duration::ZERO,
                     detections: 2,
                 },
@@ -176,8 +197,10 @@ mod tests {
         let stats = statistics.to_structure();
         let count = |name| stats.get::<u64>(name).unwrap();
         assert_eq!(count("frames"), 21);
-        assert_eq!(count("inspected") + count("skipped") + count("late"), 21);
-        assert_eq!(count("detections"), 14);
+        let fates = ["skipped", "late", "unchanged", "inspected"].map(count);
+        assert_eq!(fates, [6, 5, 5, 5]);
+        assert_eq!(count("detections"), 10);
+        assert_eq!(stats.get::<u32>("hash-p50-us").unwrap(), 9);
         assert_eq!(stats.get::<f64>("fps").unwrap(), 20.0);
     }
 }

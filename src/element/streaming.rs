@@ -1,7 +1,8 @@
 //! What the streaming thread holds, and what happens to one frame.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::hashing::Hashing;
 use super::memory::Format;
 use super::producer::{InspectedFrame, Producer};
 use super::settings::{Settings, SettingsError};
@@ -17,6 +18,7 @@ use crate::frame::{DeviceFrame, DeviceStorage, FrameError};
 use crate::meta::Metadata;
 use crate::meta::message::{self, FrameFacts};
 use crate::overlay::{Overlay, Parts};
+use crate::thumbnail::cuda::ThumbnailError;
 
 /// Why a frame could not be inspected.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,8 @@ pub(super) enum InspectError {
     Nvmm(#[from] NvmmError),
     #[error(transparent)]
     Detect(#[from] DetectError),
+    #[error(transparent)]
+    Thumbnail(#[from] ThumbnailError),
     #[error("the frame lies in another CUDA context than the model")]
     OtherContext(CudaContext),
 }
@@ -58,6 +62,7 @@ pub(super) struct Streaming {
     /// By frame of a buffer; only batches of nvstreammux have more than one.
     detections: Vec<Vec<Detection>>,
     device_frames: Vec<DeviceFrame>,
+    hashing: Hashing,
     /// Makes what the request pads push.
     pub producer: Producer,
     /// Frames that came in since the start.
@@ -81,6 +86,7 @@ impl Streaming {
             segment: None,
             detections: Vec::new(),
             device_frames: Vec::new(),
+            hashing: Hashing::default(),
             producer: Producer::default(),
             frames: 0,
             to_skip: 0,
@@ -96,6 +102,7 @@ impl Streaming {
         let crop_rules = settings.outputs.crop_rules(self.detector.labels())?;
         self.metadata.choose(settings.metadata_kinds()?)?;
         self.producer.apply(&settings.outputs, crop_rules);
+        self.hashing.apply(&settings.hash);
         self.selection = selection;
         self.overlay = (parts != Parts::default()).then(|| Overlay::new(parts));
         self.post_messages = settings.post_messages;
@@ -108,6 +115,7 @@ impl Streaming {
     /// The next frame is inspected whatever `interval` says: what came before is another picture.
     pub fn forget_past(&mut self) {
         self.to_skip = 0;
+        self.hashing.forget_past();
         self.producer.forget_past();
     }
 
@@ -138,32 +146,27 @@ impl Streaming {
     /// Puts another detector, of the same model, in the place of this one.
     pub fn replace_detector(&mut self, detector: Detector) {
         self.detector = detector;
+        self.hashing.forget_past();
     }
 
-    /// Finds objects in the frame, attaches them and draws them.
+    /// Finds objects in the frame, or takes those of the last inspected one where it still looks the same; attaches
+    /// them and draws them.
     pub fn inspect(
         &mut self,
         format: &Format,
         buffer: &mut gst::Buffer,
     ) -> Result<Inspected, InspectError> {
-        let timings = self.detect(format, buffer)?;
+        let start = Instant::now();
+        let repeated = self.hashing.compares() && self.is_unchanged(format, buffer)?;
+        let compared = start.elapsed();
+        let found = match repeated {
+            true => None,
+            false => Some(self.find(format, buffer)?),
+        };
         self.to_skip = self.interval;
         let start = Instant::now();
-        let size = format.shape.size();
-        let labels = self.detector.labels();
-        let facts = self.facts(buffer, size);
-        self.producer.frame_inspected(&InspectedFrame {
-            format,
-            buffer,
-            facts,
-            timings,
-            detections: &self.detections,
-            labels,
-        })?;
-        if self.metadata.applies_to(buffer, &self.detections) {
-            self.metadata
-                .attach(buffer.make_mut(), &facts, &self.detections, labels);
-        }
+        let (timings, hashed) = found.unwrap_or_default();
+        let message = self.tell(format, buffer, repeated, timings)?;
         let not_drawn = match self.draw(format, buffer)? {
             Drawn::Never(reason) if !self.warned_of_overlay => {
                 self.warned_of_overlay = true;
@@ -171,15 +174,15 @@ impl Streaming {
             }
             _ => None,
         };
-        let labels = self.detector.labels();
-        let all = || self.detections.iter().flatten();
-        let message = self
-            .post_messages
-            .then(|| message::structure(&facts, all(), labels));
-        let fate = Fate::Inspected {
-            timings,
-            attach: start.elapsed(),
-            detections: all().count(),
+        let hash = compared + hashed;
+        let fate = match repeated {
+            true => Fate::Unchanged { hash },
+            false => Fate::Inspected {
+                timings,
+                hash,
+                attach: start.elapsed(),
+                detections: self.detections.iter().map(Vec::len).sum(),
+            },
         };
         Ok(Inspected {
             fate,
@@ -188,43 +191,85 @@ impl Streaming {
         })
     }
 
-    /// Fills `detections`. Nothing stays mapped.
-    fn detect(&mut self, format: &Format, buffer: &gst::Buffer) -> Result<Timings, InspectError> {
+    /// Gives what was found to the request pads, to the buffer and, as a message, to the application.
+    fn tell(
+        &mut self,
+        format: &Format,
+        buffer: &mut gst::Buffer,
+        repeated: bool,
+        timings: Timings,
+    ) -> Result<Option<gst::Structure>, InspectError> {
+        let labels = self.detector.labels();
+        let facts = FrameFacts {
+            repeated,
+            thumbnails: self.hashing.thumbnails(),
+            ..self.facts(buffer, format.shape.size())
+        };
+        self.producer.frame_inspected(&InspectedFrame {
+            format,
+            buffer,
+            facts,
+            timings,
+            detections: &self.detections,
+            labels,
+        })?;
+        if self.metadata.applies_to(buffer, &facts, &self.detections) {
+            self.metadata
+                .attach(buffer.make_mut(), &facts, &self.detections, labels);
+        }
+        let message = || message::structure(&facts, &self.detections, labels);
+        Ok(self.post_messages.then(message))
+    }
+
+    /// Whether the frame looks like the last one that was inspected.
+    fn is_unchanged(
+        &mut self,
+        format: &Format,
+        buffer: &gst::Buffer,
+    ) -> Result<bool, InspectError> {
+        let Self {
+            detector,
+            hashing,
+            device_frames,
+            ..
+        } = self;
+        with_frames(
+            detector,
+            format,
+            buffer,
+            device_frames,
+            |detector, frames| Ok(hashing.is_unchanged(frames, detector.context())?),
+        )
+    }
+
+    /// Fills `detections`, and makes their thumbnails where they are wanted; says how long each took.
+    fn find(
+        &mut self,
+        format: &Format,
+        buffer: &gst::Buffer,
+    ) -> Result<(Timings, Duration), InspectError> {
         let Self {
             detector,
             selection,
             detections,
             device_frames,
+            hashing,
             ..
         } = self;
-        let info = &format.shape.info;
-        match format.memory {
-            Memory::System => {
-                let mapped = format.shape.read(buffer)?;
-                let frames = Frames::System(mapped.view()?);
-                Ok(detector.detect(frames, selection, detections)?)
-            }
-            Memory::Cuda => {
-                let mapped = CudaFrame::map(buffer, info)?;
-                let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
-                if context.handle() != mapped.context().handle() {
-                    return Err(InspectError::OtherContext(mapped.context().clone()));
+        with_frames(
+            detector,
+            format,
+            buffer,
+            device_frames,
+            |detector, frames| {
+                let timings = detector.detect(frames, selection, detections)?;
+                let start = Instant::now();
+                if hashing.makes() {
+                    hashing.frames_inspected(frames, detector.context(), detections)?;
                 }
-                let frames = Frames::Device {
-                    frames: &[mapped.frame()],
-                    pending: mapped.pending_stream(),
-                };
-                Ok(detector.detect(frames, selection, detections)?)
-            }
-            Memory::Nvmm => {
-                let _mapped = map_nvmm(detector, buffer, info, device_frames)?;
-                let frames = Frames::Device {
-                    frames: device_frames,
-                    pending: None,
-                };
-                Ok(detector.detect(frames, selection, detections)?)
-            }
-        }
+                Ok((timings, start.elapsed()))
+            },
+        )
     }
 
     /// Draws what was found into the frame, in place. Memory that another buffer shares is copied first; that of
@@ -279,7 +324,8 @@ impl Streaming {
         Ok(Drawn::Done)
     }
 
-    fn facts(&self, buffer: &gst::BufferRef, (width, height): (u32, u32)) -> FrameFacts {
+    /// What is known of a frame before it is inspected.
+    fn facts(&self, buffer: &gst::BufferRef, (width, height): (u32, u32)) -> FrameFacts<'static> {
         FrameFacts {
             number: self.frames.saturating_sub(1),
             pts: buffer.pts(),
@@ -287,6 +333,8 @@ impl Streaming {
             running_time: self.running_time(buffer),
             width,
             height,
+            repeated: false,
+            thumbnails: None,
         }
     }
 }
@@ -297,6 +345,43 @@ enum Drawn {
     Done,
     /// Nor will it be in other frames like this, for this reason.
     Never(&'static str),
+}
+
+/// Maps a buffer for reading while something is done with its frames. Nothing stays mapped.
+fn with_frames<T>(
+    detector: &mut Detector,
+    format: &Format,
+    buffer: &gst::Buffer,
+    device_frames: &mut Vec<DeviceFrame>,
+    action: impl FnOnce(&mut Detector, Frames<'_>) -> Result<T, InspectError>,
+) -> Result<T, InspectError> {
+    let info = &format.shape.info;
+    match format.memory {
+        Memory::System => {
+            let mapped = format.shape.read(buffer)?;
+            action(detector, Frames::System(mapped.view()?))
+        }
+        Memory::Cuda => {
+            let mapped = CudaFrame::map(buffer, info)?;
+            let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
+            if context.handle() != mapped.context().handle() {
+                return Err(InspectError::OtherContext(mapped.context().clone()));
+            }
+            let frames = Frames::Device {
+                frames: &[mapped.frame()],
+                pending: mapped.pending_stream(),
+            };
+            action(detector, frames)
+        }
+        Memory::Nvmm => {
+            let _mapped = map_nvmm(detector, buffer, info, device_frames)?;
+            let frames = Frames::Device {
+                frames: device_frames,
+                pending: None,
+            };
+            action(detector, frames)
+        }
+    }
 }
 
 /// Fills `frames`, which are good as long as the returned buffer lives.

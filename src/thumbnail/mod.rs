@@ -19,7 +19,7 @@ pub mod cpu;
 pub mod cuda;
 
 use crate::crop::Rectangle;
-use crate::detection::BoundingBox;
+use crate::detection::{BoundingBox, Detection};
 use crate::frame::{Colorimetry, PixelFormat};
 use crate::meta::roi::covering_pixels;
 
@@ -161,30 +161,54 @@ pub fn difference(a: &[u8], b: &[u8]) -> f64 {
     sum as f64 / a.len() as f64
 }
 
-/// The thumbnails of a buffer's frames and of the objects in them; none where none are wanted.
+/// The thumbnails of a buffer's frames and of the objects in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Thumbnails {
-    /// 0 where there are none.
-    pub side: usize,
-    /// Of all frames of the buffer, one after the other.
-    pub frames: Vec<u8>,
-    /// Of all objects of all frames, one after the other.
-    pub objects: Vec<u8>,
-    /// For each frame, how many objects come before its first one.
-    pub first_objects: Vec<usize>,
+    side: usize,
+    /// Of all frames, then of all objects of all frames.
+    bytes: Vec<u8>,
+    /// For each frame, how many thumbnails come before that of its first object.
+    first_objects: Vec<usize>,
 }
 
 impl Thumbnails {
-    /// The bytes of all frames, if there are any.
-    pub fn of_frames(&self) -> Option<&[u8]> {
-        (!self.frames.is_empty()).then_some(&*self.frames)
+    /// Begins anew, for thumbnails of `side` x `side` bytes: those of all frames and then those of all their
+    /// detections are to be appended to the returned bytes.
+    pub fn begin(&mut self, side: usize, detections: &[Vec<Detection>]) -> &mut Vec<u8> {
+        self.side = side;
+        self.first_objects.clear();
+        let mut first = detections.len();
+        self.first_objects.extend(detections.iter().map(|found| {
+            let own = first;
+            first += found.len();
+            own
+        }));
+        self.bytes.clear();
+        &mut self.bytes
+    }
+
+    /// Puts other thumbnails of as many frames in the place of those that there are.
+    pub fn replace_frames(&mut self, frames: &[u8]) {
+        if let Some(bytes) = self.bytes.get_mut(..frames.len()) {
+            bytes.copy_from_slice(frames);
+        }
+    }
+
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    /// The bytes of all frames, one frame after the other.
+    pub fn of_frames(&self) -> &[u8] {
+        let length = self.first_objects.len() * self.side * self.side;
+        self.bytes.get(..length).unwrap_or_default()
     }
 
     /// The bytes of an object, by its frame and by its place among the detections there.
     pub fn of_object(&self, frame: usize, object: usize) -> Option<&[u8]> {
-        let bytes = self.side * self.side;
-        let first = (self.first_objects.get(frame)? + object) * bytes;
-        self.objects.get(first..first + bytes).filter(|_| bytes > 0)
+        let length = self.side * self.side;
+        let first = (self.first_objects.get(frame)? + object) * length;
+        self.bytes.get(first..first + length)
     }
 }
 
@@ -290,18 +314,27 @@ mod tests {
 
     #[test]
     fn objects_are_found_by_their_frame() {
-        let thumbnails = Thumbnails {
-            side: 1,
-            frames: vec![1, 2, 3],
-            objects: vec![10, 11, 30],
-            first_objects: vec![0, 2, 2],
+        let detection = Detection {
+            class_id: 0,
+            confidence: 1.0,
+            bounding_box: BoundingBox::default(),
+            object_id: None,
         };
+        let detections = [vec![detection; 2], vec![], vec![detection]];
+        let mut thumbnails = Thumbnails::default();
+        let bytes = thumbnails.begin(1, &detections);
+        bytes.extend([1, 2, 3, 10, 11, 30]);
         assert_eq!(thumbnails.of_object(0, 1), Some(&[11][..]));
         assert_eq!(thumbnails.of_object(2, 0), Some(&[30][..]));
         assert_eq!(thumbnails.of_object(2, 1), None);
         assert_eq!(thumbnails.of_object(3, 0), None);
-        assert_eq!(thumbnails.of_frames(), Some(&[1, 2, 3][..]));
-        assert_eq!(Thumbnails::default().of_object(0, 0), None);
-        assert_eq!(Thumbnails::default().of_frames(), None);
+        assert_eq!(thumbnails.of_frames(), [1, 2, 3]);
+        thumbnails.replace_frames(&[4, 5, 6]);
+        assert_eq!(thumbnails.of_frames(), [4, 5, 6]);
+        assert_eq!(thumbnails.of_object(0, 0), Some(&[10][..]));
+        thumbnails.begin(2, &[vec![]]).extend([7; 4]);
+        assert_eq!(thumbnails.of_frames(), [7; 4]);
+        assert_eq!(thumbnails.of_object(0, 0), None);
+        assert!(Thumbnails::default().of_frames().is_empty());
     }
 }

@@ -10,6 +10,8 @@ mod common;
 mod decoded;
 #[path = "element/drawing.rs"]
 mod drawing;
+#[path = "element/hash.rs"]
+mod hash;
 #[path = "element/media.rs"]
 mod media;
 #[path = "element/parity.rs"]

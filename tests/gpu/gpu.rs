@@ -35,6 +35,7 @@ impl Drop for Array {
 pub struct Gpu {
     memory: RefCell<Vec<DeviceBuffer<u8>>>,
     textures: RefCell<Vec<(PointTexture, Array)>>,
+    arrays: RefCell<Vec<Array>>,
     kernels: Kernels,
     stream: Stream,
     _context: Context,
@@ -47,6 +48,7 @@ impl Gpu {
         Self {
             memory: RefCell::default(),
             textures: RefCell::default(),
+            arrays: RefCell::default(),
             kernels: Kernels::load().unwrap(),
             stream: Stream::new(StreamFlags::NON_BLOCKING, None).unwrap(),
             _context: context,
@@ -59,6 +61,14 @@ impl Gpu {
 
     pub fn stream(&self) -> sys::CUstream {
         self.stream.as_inner()
+    }
+
+    /// A `CUarray` of bytes; rows have no gaps.
+    pub fn array(&self, data: &[u8], width: usize, height: usize, channels: usize) -> u64 {
+        let array = array_of(data, width, height, channels, 1);
+        let handle = array.0 as u64;
+        self.arrays.borrow_mut().push(array);
+        handle
     }
 
     pub fn finish(&self) {

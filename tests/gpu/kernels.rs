@@ -5,6 +5,7 @@
 mod decode_cases;
 #[path = "../kernels/draw_cases.rs"]
 mod draw_cases;
+#[allow(dead_code, reason = "some of it is for other tests")]
 mod gpu;
 #[path = "../kernels/machine.rs"]
 mod machine;

@@ -20,7 +20,7 @@ use crate::pixels::Pixels;
 
 /// `NVBUF_COLOR_FORMAT_NV12` (nvbufsurface.h): BT.601, limited range.
 const NV12: u32 = 6;
-const SIDE: u32 = 256;
+pub const SIDE: u32 = 256;
 
 /// The bytes of an NvBufSurface, and the entries that it names.
 struct Surface {
@@ -63,7 +63,7 @@ fn entry(address: u64) -> SurfaceParams {
 }
 
 /// A buffer of frames at these addresses.
-fn batch(frames: &[DeviceBuffer<u8>]) -> gst::Buffer {
+pub fn batch(frames: &[DeviceBuffer<u8>]) -> gst::Buffer {
     // The library at hand decides on the layout.
     let layout = Layout::of_buffer(Layout::New.surface_size()).unwrap();
     let mut entries = vec![0u64; frames.len() * layout.entry_stride() / 8];
