@@ -15,9 +15,9 @@
 //! `object_id` is absent where no tracker gave one. Objects of a batched buffer have `batch_id`, the number of their
 //! frame in the batch, from 0; other objects have none. A later version keeps these names or changes `schema`.
 //!
-//! With `hash-size`, line and objects have `hash`, the bytes of their grey thumbnail, row by row, in base64; that of a
-//! line are those of all frames of its buffer, one after the other. A line whose frame looks like the last inspected one
-//! has `"repeated":true` and that frame's objects; nothing was measured, and its `timing` is 0.
+//! With `hash-size`, line and objects have `hash`, the bytes of their grey thumbnail, row by row, in base64; a line has
+//! those of all frames of its buffer, one after the other. A line whose frame looks like the last inspected one has
+//! `"repeated":true` and that frame's objects; nothing was measured, and its `timing` is 0.
 
 use gst::glib;
 use serde::{Serialize, Serializer};
