@@ -458,6 +458,50 @@ fn an_unchanged_frame_gets_the_last_result_marked_as_repeated() {
     assert_eq!(count(&element, "crops"), 2);
 }
 
+/// Nothing leaves until all have come: frames are compared with one whose objects are not attached yet.
+#[test]
+fn with_several_frames_in_flight_each_gets_the_result_of_the_one_that_it_looks_like() {
+    let element = comparing(0.5)
+        .property("hash-size", 8u32)
+        .property("max-in-flight", 8u32)
+        .build()
+        .unwrap();
+    let at = |column| Picture::grey(64, 64).with_cell(column, 3, RED);
+    let columns = [1, 1, 6, 6, 6, 1, 4];
+    let mut harness = harness(&element, &at(0).info());
+    let blocking = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER;
+    let pad = element.static_pad("src").unwrap();
+    let probe = pad
+        .add_probe(blocking, |_, _| gst::PadProbeReturn::Ok)
+        .unwrap();
+    for (column, number) in columns.into_iter().zip(0..) {
+        harness.push(timed(&at(column), number)).unwrap();
+    }
+    pad.remove_probe(probe);
+    let mut repeated = Vec::new();
+    for (column, number) in columns.into_iter().zip(0..) {
+        let buffer = harness.pull().unwrap();
+        assert_eq!(buffer.pts(), Some(FRAME * number));
+        let found = gstrsdetectnet::detections(&buffer);
+        assert_found(
+            &found,
+            &[("red", at(column).cell_box(column, 3))],
+            0.99,
+            0.9,
+        );
+        let details = frame_details(&buffer).unwrap();
+        let wanted = averages(&at(column), WEIGHTS, [0, 0, 64, 64], 8);
+        assert_hash(&details.hash.unwrap(), &wanted, 1e-9);
+        assert_eq!(found[0].repeated, details.repeated);
+        let rectangle = rectangle_of(&buffer)[0];
+        let wanted = averages(&at(column), WEIGHTS, rectangle, 8);
+        assert_hash(found[0].hash.as_ref().unwrap(), &wanted, 1e-9);
+        repeated.push(details.repeated);
+    }
+    assert_eq!(repeated, [false, true, false, true, true, false, false]);
+    assert_eq!(fates(&element), [4, 3]);
+}
+
 #[test]
 fn a_repeated_frame_is_marked_also_where_nothing_was_found_and_no_hash_is_wanted() {
     let picture = Picture::grey(64, 64);

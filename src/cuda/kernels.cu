@@ -2,4 +2,5 @@
 #include "kernels/preprocess.cuh"
 #include "kernels/decode.cuh"
 #include "kernels/overlay.cuh"
+#include "kernels/crop.cuh"
 #include "kernels/thumbnail.cuh"

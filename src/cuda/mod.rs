@@ -7,15 +7,22 @@ pub mod context;
 pub mod draw;
 pub mod driver;
 pub mod planes;
+pub mod seats;
 pub mod stream;
 mod symbols;
 pub mod texture;
 pub mod upload;
 
 use std::ffi::{CStr, c_void};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, Weak};
 
 use cust::module::Module;
 use cust::sys;
+
+use self::context::Context;
+use crate::lock;
 
 pub use driver::{CudaError, DriverError};
 
@@ -78,8 +85,55 @@ pub struct Kernels {
     pub(crate) decode: Kernel,
     pub(crate) suppress: Kernel,
     pub(crate) overlay: Kernel,
+    pub(crate) crop: Kernel,
     pub(crate) thumbnail: Kernel,
     _module: Module,
+}
+
+/// The kernels of a context, for all who work in it.
+#[derive(Debug)]
+pub struct SharedKernels {
+    /// Unloaded while the context is current.
+    kernels: ManuallyDrop<Kernels>,
+    context: Context,
+}
+
+impl SharedKernels {
+    /// Those of a context, which are loaded where nobody has them yet.
+    pub fn of(context: &Context) -> Result<Arc<Self>, CudaError> {
+        static LOADED: Mutex<Vec<Weak<SharedKernels>>> = Mutex::new(Vec::new());
+
+        let mut loaded = lock(&LOADED);
+        loaded.retain(|kernels| kernels.strong_count() > 0);
+        let mut there = loaded.iter().filter_map(Weak::upgrade);
+        if let Some(kernels) = there.find(|k| k.context.handle() == context.handle()) {
+            return Ok(kernels);
+        }
+        let _current = context.enter()?;
+        let kernels = Arc::new(Self {
+            kernels: ManuallyDrop::new(Kernels::load()?),
+            context: context.clone(),
+        });
+        loaded.push(Arc::downgrade(&kernels));
+        Ok(kernels)
+    }
+}
+
+impl Deref for SharedKernels {
+    type Target = Kernels;
+
+    fn deref(&self) -> &Kernels {
+        &self.kernels
+    }
+}
+
+impl Drop for SharedKernels {
+    fn drop(&mut self) {
+        // Without its context, there is nothing left to unload, and the driver only returns errors.
+        let _current = self.context.enter();
+        // SAFETY: the kernels are not used again.
+        unsafe { ManuallyDrop::drop(&mut self.kernels) };
+    }
 }
 
 impl Kernels {
@@ -100,6 +154,7 @@ impl Kernels {
             decode: kernel("decode", [256, 1, 1])?,
             suppress: kernel("suppress", [512, 1, 1])?,
             overlay: kernel("overlay", [256, 1, 1])?,
+            crop: kernel("crop", [256, 1, 1])?,
             thumbnail: kernel("thumbnail", [256, 1, 1])?,
             _module: module,
         })

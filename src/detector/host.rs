@@ -19,6 +19,7 @@ pub struct HostDetector {
     layout: Layout,
     labels: Labels,
     description: String,
+    model_bytes: usize,
 }
 
 impl HostDetector {
@@ -47,7 +48,13 @@ impl HostDetector {
             layout,
             labels,
             description,
+            model_bytes: source.size(),
         })
+    }
+
+    /// Size of the model's file.
+    pub fn model_bytes(&self) -> usize {
+        self.model_bytes
     }
 
     pub fn labels(&self) -> &Labels {

@@ -7,6 +7,21 @@ use gst::prelude::*;
 use super::settings::take;
 use crate::thumbnail::MAX_SIDE;
 
+/// The side of thumbnails that are compared and nobody wants to see.
+const COMPARED_SIDE: usize = 16;
+
+/// What is to be made of a frame, as the settings were when it came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct HashPlan {
+    /// Of all its thumbnails.
+    pub side: usize,
+    /// Whether users see them.
+    pub shown: bool,
+    /// The most by which it may differ from the last inspected frame and need not be inspected; None where it is
+    /// inspected whatever it looks like.
+    pub limit: Option<f64>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct HashSettings {
     pub hash_size: u32,
@@ -50,12 +65,25 @@ impl HashSettings {
         })
     }
 
-    /// Takes over a property's new value.
-    pub fn set(&mut self, name: &str, value: &glib::Value) {
+    /// Takes over a property's new value; says whether it is one of these.
+    pub fn set(&mut self, name: &str, value: &glib::Value) -> bool {
         match name {
             "hash-size" => take(&mut self.hash_size, value),
             "skip-unchanged" => take(&mut self.skip_unchanged, value),
-            _ => {}
+            _ => return false,
+        }
+        true
+    }
+
+    /// What is to be made of frames.
+    pub fn plan(&self) -> HashPlan {
+        HashPlan {
+            side: match self.hash_size {
+                0 => COMPARED_SIDE,
+                side => side as usize,
+            },
+            shown: self.hash_size > 0,
+            limit: (self.skip_unchanged > 0.0).then_some(self.skip_unchanged.into()),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What the streaming thread knows of the looks of frames: their thumbnails and those of their objects, and whether
-//! a frame still looks like the last one that was inspected.
+//! The looks of frames: whether one still looks like the last that was inspected, and the thumbnails of frames and
+//! objects that users see as hashes.
 
-use super::hash_settings::HashSettings;
+use super::hash_settings::HashPlan;
 use crate::cuda::context::Context;
 use crate::detection::Detection;
 use crate::detector::Frames;
@@ -9,20 +9,20 @@ use crate::thumbnail::cpu::Thumbnailer;
 use crate::thumbnail::cuda::{DeviceThumbnailer, ThumbnailError};
 use crate::thumbnail::{self, Area, Thumbnails};
 
-/// The side of thumbnails that are compared and nobody wants to see.
-const COMPARED_SIDE: usize = 16;
-
+/// Compares frames as they come in, before those that came earlier have been inspected.
 #[derive(Default)]
-pub(super) struct Hashing {
-    settings: HashSettings,
+pub(super) struct Comparer {
     makers: Makers,
     areas: Vec<Area>,
-    /// Of the frames of the buffer at hand.
-    current: Vec<u8>,
-    /// Of the frames of the last buffer that was inspected; empty where there is none to compare with.
+    /// Of the frames of the last buffer that was given away to be inspected; empty where there is none.
     inspected: Vec<u8>,
-    /// What users see of the buffer at hand.
-    thumbnails: Thumbnails,
+}
+
+/// Makes the hashes of frames that have been inspected.
+#[derive(Default)]
+pub(super) struct Hasher {
+    makers: Makers,
+    areas: Vec<Area>,
 }
 
 /// What makes thumbnails, by where frames lie.
@@ -33,88 +33,59 @@ struct Makers {
     on_gpu: Option<DeviceThumbnailer>,
 }
 
-impl Hashing {
-    /// Takes over settings; the next frame is compared with none before it, which other settings may have been for.
-    pub fn apply(&mut self, settings: &HashSettings) {
-        self.settings = settings.clone();
-        self.forget_past();
-    }
-
+impl Comparer {
     /// The next frame is compared with none before it.
     pub fn forget_past(&mut self) {
         self.inspected.clear();
     }
 
-    /// Whether frames are compared before they are inspected.
-    pub fn compares(&self) -> bool {
-        self.settings.skip_unchanged > 0.0
-    }
-
-    /// Whether there is anything to do for a frame that was inspected.
-    pub fn makes(&self) -> bool {
-        self.compares() || self.settings.hash_size > 0
-    }
-
-    /// The thumbnails of the buffer at hand, where users want to see them.
-    pub fn thumbnails(&self) -> Option<&Thumbnails> {
-        (self.settings.hash_size > 0).then_some(&self.thumbnails)
-    }
-
-    fn side(&self) -> usize {
-        match self.settings.hash_size {
-            0 => COMPARED_SIDE,
-            side => side as usize,
-        }
-    }
-
-    /// Whether all frames of a buffer look like those of the last one that was inspected. Frames in GPU memory lie in
-    /// `context`. Where they do, [`Hashing::thumbnails`] are their own and, of what is repeated, those of then.
+    /// Whether all frames of a buffer look like those of the last one for which this was not so, and which was inspected
+    /// therefore. Frames in GPU memory lie in `context`. Their thumbnails replace `look`, which is empty without a
+    /// comparison.
     pub fn is_unchanged(
         &mut self,
+        plan: HashPlan,
         frames: Frames<'_>,
         context: Option<&Context>,
+        look: &mut Vec<u8>,
     ) -> Result<bool, ThumbnailError> {
-        let side = self.side();
+        look.clear();
+        let Some(limit) = plan.limit else {
+            return Ok(false);
+        };
         self.areas.clear();
         self.areas.extend(whole(frames));
-        self.current.clear();
         self.makers
-            .append(frames, context, &self.areas, side, &mut self.current)?;
-        let limit = self.settings.skip_unchanged.into();
-        let unchanged = all_alike(&self.current, &self.inspected, side * side, limit);
-        if unchanged && self.settings.hash_size > 0 {
-            self.thumbnails.replace_frames(&self.current);
+            .append(frames, context, &self.areas, plan.side, look)?;
+        let unchanged = all_alike(look, &self.inspected, plan.side * plan.side, limit);
+        if !unchanged {
+            self.inspected.clone_from(look);
         }
         Ok(unchanged)
     }
+}
 
-    /// Makes the thumbnails of a buffer that was inspected, after [`Hashing::is_unchanged`] where frames are compared.
-    /// `detections` are by frame.
-    pub fn frames_inspected(
+impl Hasher {
+    /// Makes the thumbnails of a buffer and of what was found in each of its frames. Those of the frames are `look`, if it
+    /// is not empty.
+    pub fn hash(
         &mut self,
+        plan: HashPlan,
         frames: Frames<'_>,
         context: Option<&Context>,
+        look: &[u8],
         detections: &[Vec<Detection>],
+        thumbnails: &mut Thumbnails,
     ) -> Result<(), ThumbnailError> {
-        if self.settings.hash_size > 0 {
-            let side = self.side();
-            let compared = self.compares();
-            self.areas.clear();
-            if !compared {
-                self.areas.extend(whole(frames));
-            }
-            self.areas.extend(objects(frames, detections));
-            let bytes = self.thumbnails.begin(side, detections);
-            if compared {
-                bytes.extend_from_slice(&self.current);
-            }
-            self.makers
-                .append(frames, context, &self.areas, side, bytes)?;
+        self.areas.clear();
+        if look.is_empty() {
+            self.areas.extend(whole(frames));
         }
-        if self.compares() {
-            std::mem::swap(&mut self.inspected, &mut self.current);
-        }
-        Ok(())
+        self.areas.extend(objects(frames, detections));
+        let bytes = thumbnails.begin(plan.side, detections);
+        bytes.extend_from_slice(look);
+        self.makers
+            .append(frames, context, &self.areas, plan.side, bytes)
     }
 }
 

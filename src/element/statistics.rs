@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::detector::Timings;
+use crate::detector::{Streams, Timings};
 
 /// Percentiles are of this many inspections, the latest.
 const WINDOW: usize = 256;
@@ -58,6 +58,8 @@ pub(super) enum Fate {
     Skipped,
     /// Passed on uninspected because it was late.
     Late,
+    /// Dropped because it was late.
+    Dropped,
 }
 
 /// Everything that `stats` tells of the stream since the element started.
@@ -67,6 +69,7 @@ pub(super) struct Statistics {
     unchanged: u64,
     skipped: u64,
     late: u64,
+    dropped: u64,
     detections: u64,
     preprocess: Window,
     infer: Window,
@@ -78,6 +81,8 @@ pub(super) struct Statistics {
     second: Option<(Instant, u32)>,
     frames_per_second: f64,
     backend: String,
+    /// Of the model, while there is one.
+    streams: Option<Streams>,
 }
 
 impl Statistics {
@@ -86,6 +91,11 @@ impl Statistics {
             backend,
             ..Self::default()
         }
+    }
+
+    /// The model is shared by these from now on; None once it is gone.
+    pub fn share(&mut self, streams: Option<Streams>) {
+        self.streams = streams;
     }
 
     pub fn add(&mut self, now: Instant, fate: Fate) {
@@ -111,6 +121,7 @@ impl Statistics {
             }
             Fate::Skipped => self.skipped += 1,
             Fate::Late => self.late += 1,
+            Fate::Dropped => self.dropped += 1,
         }
         let (start, frames) = match self.second {
             None => (now, 0),
@@ -124,9 +135,9 @@ impl Statistics {
         }
     }
 
-    /// Frames inspected and frames passed on late, for QoS messages.
+    /// Frames inspected and frames that were late, for QoS messages.
     pub fn processed_and_late(&self) -> (u64, u64) {
-        (self.inspected, self.late)
+        (self.inspected, self.late + self.dropped)
     }
 
     pub fn to_structure(&self) -> gst::Structure {
@@ -138,16 +149,19 @@ impl Statistics {
             ("attach", &self.attach),
             ("total", &self.total),
         ];
+        let streams = self.streams.as_ref().map_or(0, Streams::count) as u32;
         let mut structure = gst::Structure::builder("stats")
             .field("backend", &self.backend)
+            .field("model-streams", streams)
             .field(
                 "frames",
-                self.inspected + self.unchanged + self.skipped + self.late,
+                self.inspected + self.unchanged + self.skipped + self.late + self.dropped,
             )
             .field("inspected", self.inspected)
             .field("unchanged", self.unchanged)
             .field("skipped", self.skipped)
             .field("late", self.late)
+            .field("dropped", self.dropped)
             .field("detections", self.detections)
             .field("fps", self.frames_per_second);
         for (stage, window) in stages {

@@ -1,23 +1,28 @@
 //! What the streaming thread holds, and what happens to one frame.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::hashing::Hashing;
+use super::hash_settings::HashPlan;
+use super::hashing::{Comparer, Hasher};
+use super::lateness_settings::LatePolicy;
 use super::memory::Format;
 use super::producer::{InspectedFrame, Producer};
 use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
 use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::detector::{DetectError, Detector, Drawing, Frames, Timings};
+use crate::detector::{DetectError, Detector, Drawing, Frames, Request, Streams, Timings};
 use crate::frame::cuda::{CudaFrame, CudaFrameError};
 use crate::frame::gstcuda::CudaContext;
 use crate::frame::memory::Memory;
 use crate::frame::nvmm::{NvmmBuffer, NvmmError};
 use crate::frame::{DeviceFrame, DeviceStorage, FrameError};
+use crate::lock;
 use crate::meta::Metadata;
 use crate::meta::message::{self, FrameFacts};
 use crate::overlay::{Overlay, Parts};
+use crate::thumbnail::Thumbnails;
 use crate::thumbnail::cuda::ThumbnailError;
 
 /// Why a frame could not be inspected.
@@ -33,8 +38,90 @@ pub(super) enum InspectError {
     Detect(#[from] DetectError),
     #[error(transparent)]
     Thumbnail(#[from] ThumbnailError),
+    #[error("a frame came before its caps")]
+    NoCaps,
+    #[error("the frame is on GPU {frame}, but the model on GPU {model}: set gpu-id={frame}, or -1")]
+    OtherGpu { frame: u32, model: u32 },
     #[error("the frame lies in another CUDA context than the model")]
     OtherContext(CudaContext),
+}
+
+/// A frame that was taken in, on its way downstream.
+pub(super) struct Transit {
+    pub buffer: gst::Buffer,
+    pub facts: FrameFacts<'static>,
+    pub stage: Stage,
+    /// Settings that were to hold from this frame on, and why they do not.
+    pub bad_settings: Option<String>,
+}
+
+/// What is to happen to a frame.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all frames are inspected, and no list holds any"
+)]
+pub(super) enum Stage {
+    /// It passes as it is.
+    Passing,
+    /// It was late by so much, and passes or is dropped.
+    Late(gst::ClockTime, LatePolicy),
+    Inspecting(Inspection),
+}
+
+/// A frame whose objects are being found, or are known already.
+pub(super) struct Inspection {
+    format: Format,
+    plan: HashPlan,
+    room: Room,
+    /// What it took to look at the frame.
+    looked: Duration,
+    // Waited for before what it reads is unmapped.
+    /// None where the frame looks like the last inspected one, which has what is to be found.
+    request: Option<Request>,
+    held: Held,
+}
+
+/// What keeps a frame in GPU memory readable.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation for each frame"
+)]
+enum Held {
+    Nothing,
+    Cuda(#[expect(dead_code, reason = "held for its drop")] CudaFrame),
+    Nvmm(#[expect(dead_code, reason = "held for its drop")] NvmmBuffer),
+}
+
+/// A frame whose objects are found.
+pub(super) struct Found {
+    format: Format,
+    plan: HashPlan,
+    looked: Duration,
+    /// None where they are those of the frame that was inspected last.
+    timings: Option<Timings>,
+    room: Room,
+}
+
+/// Lists for one frame, used again and again.
+#[derive(Default)]
+struct Room {
+    /// By frame of a buffer; only batches of nvstreammux have more than one.
+    detections: Vec<Vec<Detection>>,
+    device_frames: Vec<DeviceFrame>,
+    /// The thumbnails with which the frame was compared.
+    look: Vec<u8>,
+    /// What users see of the frame.
+    thumbnails: Thumbnails,
+}
+
+/// What the inspection of one frame needs of its stream, which goes on meanwhile.
+pub(super) struct Inspector {
+    detector: Arc<Detector>,
+    selection: Arc<Selection>,
+    format: Option<Format>,
+    plan: HashPlan,
+    comparer: Arc<Mutex<Comparer>>,
+    room: Room,
 }
 
 /// What became of a frame that was inspected.
@@ -48,8 +135,8 @@ pub(super) struct Inspected {
 
 /// What the streaming thread needs from frame to frame; made in READY→PAUSED, gone in PAUSED→READY.
 pub(super) struct Streaming {
-    detector: Detector,
-    selection: Selection,
+    detector: Arc<Detector>,
+    selection: Arc<Selection>,
     overlay: Option<Overlay>,
     /// It was told that frames like these cannot be drawn into.
     warned_of_overlay: bool,
@@ -57,12 +144,17 @@ pub(super) struct Streaming {
     post_messages: bool,
     interval: u32,
     pub qos: bool,
+    pub max_latency: Option<gst::ClockTime>,
+    pub late_policy: LatePolicy,
     pub format: Option<Format>,
     pub segment: Option<gst::FormattedSegment<gst::ClockTime>>,
-    /// By frame of a buffer; only batches of nvstreammux have more than one.
-    detections: Vec<Vec<Detection>>,
-    device_frames: Vec<DeviceFrame>,
-    hashing: Hashing,
+    plan: HashPlan,
+    /// Only the thread that brings frames looks at them.
+    comparer: Arc<Mutex<Comparer>>,
+    hasher: Hasher,
+    /// What was found in the last inspected frame.
+    last: Room,
+    unused: Vec<Room>,
     /// Makes what the request pads push.
     pub producer: Producer,
     /// Frames that came in since the start.
@@ -71,22 +163,54 @@ pub(super) struct Streaming {
     to_skip: u32,
 }
 
+impl Inspection {
+    /// Waits for what is found.
+    pub fn wait(self) -> Result<Found, DetectError> {
+        let Self {
+            format,
+            plan,
+            mut room,
+            looked,
+            request,
+            held,
+        } = self;
+        let mut timings = None;
+        if let Some(request) = request {
+            let found = request.wait()?;
+            timings = Some(found.0);
+            room.detections = found.1;
+        }
+        drop(held);
+        Ok(Found {
+            format,
+            plan,
+            looked,
+            timings,
+            room,
+        })
+    }
+}
+
 impl Streaming {
     pub fn new(detector: Detector, settings: &Settings) -> Result<Self, SettingsError> {
         let mut streaming = Self {
-            selection: settings.selection(detector.labels())?,
-            detector,
+            selection: Arc::new(settings.selection(detector.labels())?),
+            detector: Arc::new(detector),
             overlay: None,
             warned_of_overlay: false,
             metadata: Metadata::default(),
             post_messages: false,
             interval: 0,
             qos: false,
+            max_latency: None,
+            late_policy: LatePolicy::default(),
             format: None,
             segment: None,
-            detections: Vec::new(),
-            device_frames: Vec::new(),
-            hashing: Hashing::default(),
+            plan: settings.hash.plan(),
+            comparer: Arc::default(),
+            hasher: Hasher::default(),
+            last: Room::default(),
+            unused: Vec::new(),
             producer: Producer::default(),
             frames: 0,
             to_skip: 0,
@@ -102,29 +226,33 @@ impl Streaming {
         let crop_rules = settings.outputs.crop_rules(self.detector.labels())?;
         self.metadata.choose(settings.metadata_kinds()?)?;
         self.producer.apply(&settings.outputs, crop_rules);
-        self.hashing.apply(&settings.hash);
-        self.selection = selection;
+        self.selection = Arc::new(selection);
         self.overlay = (parts != Parts::default()).then(|| Overlay::new(parts));
         self.post_messages = settings.post_messages;
         self.interval = settings.interval;
         self.to_skip = self.to_skip.min(self.interval);
         self.qos = settings.qos;
+        self.max_latency = settings.lateness.max_latency();
+        self.late_policy = settings.lateness.policy;
+        self.plan = settings.hash.plan();
+        // Other settings may find something else.
+        lock(&self.comparer).forget_past();
         Ok(())
     }
 
     /// The next frame is inspected whatever `interval` says: what came before is another picture.
     pub fn forget_past(&mut self) {
         self.to_skip = 0;
-        self.hashing.forget_past();
+        lock(&self.comparer).forget_past();
         self.producer.forget_past();
     }
 
     /// The running time of a frame, if its segment has one.
-    pub fn running_time(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
+    fn running_time(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
         self.segment.as_ref()?.to_running_time(buffer.pts()?)
     }
 
-    pub fn stream_time(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
+    fn stream_time(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
         self.segment.as_ref()?.to_stream_time(buffer.pts()?)
     }
 
@@ -143,47 +271,93 @@ impl Streaming {
         }
     }
 
-    /// Puts another detector, of the same model, in the place of this one.
-    pub fn replace_detector(&mut self, detector: Detector) {
-        self.detector = detector;
-        self.hashing.forget_past();
+    /// Those that share the model.
+    pub fn streams(&self) -> Streams {
+        self.detector.streams().clone()
     }
 
-    /// Finds objects in the frame, or takes those of the last inspected one where it still looks the same; attaches
-    /// them and draws them.
-    pub fn inspect(
+    /// Puts another detector, of the same model, in the place of this one.
+    pub fn replace_detector(&mut self, detector: Detector) {
+        self.detector = Arc::new(detector);
+        lock(&self.comparer).forget_past();
+    }
+
+    /// For a frame that is to be inspected now.
+    pub fn inspector(&mut self) -> Inspector {
+        self.to_skip = self.interval;
+        Inspector {
+            detector: Arc::clone(&self.detector),
+            selection: Arc::clone(&self.selection),
+            format: self.format.clone(),
+            plan: self.plan,
+            comparer: Arc::clone(&self.comparer),
+            room: self.unused.pop().unwrap_or_default(),
+        }
+    }
+
+    /// Attaches what was found, or what was found in the last inspected frame, and draws it. Frames come in the order in
+    /// which they were taken in.
+    pub fn complete(
         &mut self,
-        format: &Format,
+        found: Found,
+        facts: &FrameFacts<'_>,
         buffer: &mut gst::Buffer,
     ) -> Result<Inspected, InspectError> {
         let start = Instant::now();
-        let repeated = self.hashing.compares() && self.is_unchanged(format, buffer)?;
-        let compared = start.elapsed();
-        let found = match repeated {
-            true => None,
-            false => Some(self.find(format, buffer)?),
-        };
-        self.to_skip = self.interval;
+        let Found {
+            format,
+            plan,
+            looked,
+            timings,
+            mut room,
+        } = found;
+        if timings.is_none() {
+            std::mem::swap(&mut room, &mut self.last);
+            room.thumbnails.replace_frames(&self.last.look);
+        } else if plan.shown {
+            self.hash(&format, plan, buffer, &mut room)?;
+        }
+        let hash = looked + start.elapsed();
         let start = Instant::now();
-        let (timings, hashed) = found.unwrap_or_default();
-        let message = self.tell(format, buffer, repeated, timings)?;
-        let not_drawn = match self.draw(format, buffer)? {
+        let facts = FrameFacts {
+            repeated: timings.is_none(),
+            thumbnails: plan.shown.then_some(&room.thumbnails),
+            ..*facts
+        };
+        let labels = self.detector.labels();
+        let detections = &room.detections;
+        self.producer.frame_inspected(&InspectedFrame {
+            format: &format,
+            buffer,
+            context: self.detector.context(),
+            facts,
+            timings: timings.unwrap_or_default(),
+            detections,
+            labels,
+        })?;
+        if self.metadata.applies_to(buffer, &facts, detections) {
+            self.metadata
+                .attach(buffer.make_mut(), &facts, detections, labels);
+        }
+        let message = || message::structure(&facts, detections, labels);
+        let message = self.post_messages.then(message);
+        let not_drawn = match self.draw(&format, buffer, &mut room)? {
             Drawn::Never(reason) if !self.warned_of_overlay => {
                 self.warned_of_overlay = true;
                 Some(reason)
             }
             _ => None,
         };
-        let hash = compared + hashed;
-        let fate = match repeated {
-            true => Fate::Unchanged { hash },
-            false => Fate::Inspected {
+        let fate = match timings {
+            None => Fate::Unchanged { hash },
+            Some(timings) => Fate::Inspected {
                 timings,
                 hash,
                 attach: start.elapsed(),
-                detections: self.detections.iter().map(Vec::len).sum(),
+                detections: room.detections.iter().map(Vec::len).sum(),
             },
         };
+        self.unused.push(std::mem::replace(&mut self.last, room));
         Ok(Inspected {
             fate,
             message,
@@ -191,100 +365,70 @@ impl Streaming {
         })
     }
 
-    /// Gives what was found to the request pads, to the buffer and, as a message, to the application.
-    fn tell(
+    /// Makes the thumbnails of a frame and of what was found in it.
+    fn hash(
         &mut self,
         format: &Format,
-        buffer: &mut gst::Buffer,
-        repeated: bool,
-        timings: Timings,
-    ) -> Result<Option<gst::Structure>, InspectError> {
-        let labels = self.detector.labels();
-        let facts = FrameFacts {
-            repeated,
-            thumbnails: self.hashing.thumbnails(),
-            ..self.facts(buffer, format.shape.size())
-        };
-        self.producer.frame_inspected(&InspectedFrame {
-            format,
-            buffer,
-            facts,
-            timings,
-            detections: &self.detections,
-            labels,
-        })?;
-        if self.metadata.applies_to(buffer, &facts, &self.detections) {
-            self.metadata
-                .attach(buffer.make_mut(), &facts, &self.detections, labels);
-        }
-        let message = || message::structure(&facts, &self.detections, labels);
-        Ok(self.post_messages.then(message))
-    }
-
-    /// Whether the frame looks like the last one that was inspected.
-    fn is_unchanged(
-        &mut self,
-        format: &Format,
+        plan: HashPlan,
         buffer: &gst::Buffer,
-    ) -> Result<bool, InspectError> {
+        room: &mut Room,
+    ) -> Result<(), InspectError> {
         let Self {
-            detector,
-            hashing,
-            device_frames,
-            ..
+            detector, hasher, ..
         } = self;
-        with_frames(
-            detector,
-            format,
-            buffer,
-            device_frames,
-            |detector, frames| Ok(hashing.is_unchanged(frames, detector.context())?),
-        )
-    }
-
-    /// Fills `detections`, and makes their thumbnails where they are wanted; says how long each took.
-    fn find(
-        &mut self,
-        format: &Format,
-        buffer: &gst::Buffer,
-    ) -> Result<(Timings, Duration), InspectError> {
-        let Self {
-            detector,
-            selection,
+        let Room {
             detections,
             device_frames,
-            hashing,
-            ..
-        } = self;
-        with_frames(
-            detector,
-            format,
-            buffer,
-            device_frames,
-            |detector, frames| {
-                let timings = detector.detect(frames, selection, detections)?;
-                let start = Instant::now();
-                if hashing.makes() {
-                    hashing.frames_inspected(frames, detector.context(), detections)?;
-                }
-                Ok((timings, start.elapsed()))
-            },
-        )
+            look,
+            thumbnails,
+        } = room;
+        let context = detector.context();
+        let mut hash = |frames| hasher.hash(plan, frames, context, look, detections, thumbnails);
+        let info = &format.shape.info;
+        match format.memory {
+            Memory::System => {
+                let mapped = format.shape.read(buffer)?;
+                hash(Frames::System(mapped.view()?))?;
+            }
+            Memory::Cuda => {
+                let mapped = CudaFrame::map(buffer, info)?;
+                hash(Frames::Device {
+                    frames: &[mapped.frame()],
+                    pending: mapped.pending_stream(),
+                })?;
+            }
+            Memory::Nvmm => {
+                let _mapped = map_nvmm(detector, buffer, info, device_frames)?;
+                hash(Frames::Device {
+                    frames: device_frames,
+                    pending: None,
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Draws what was found into the frame, in place. Memory that another buffer shares is copied first; that of
     /// NVMM cannot be, so that there, as with DeepStream's own elements, all branches behind a `tee` see the drawing.
-    fn draw(&mut self, format: &Format, buffer: &mut gst::Buffer) -> Result<Drawn, InspectError> {
+    fn draw(
+        &mut self,
+        format: &Format,
+        buffer: &mut gst::Buffer,
+        room: &mut Room,
+    ) -> Result<Drawn, InspectError> {
         let Self {
             detector,
-            detections,
-            device_frames,
             overlay: Some(overlay),
             ..
         } = self
         else {
             return Ok(Drawn::Done);
         };
+        let Room {
+            detections,
+            device_frames,
+            ..
+        } = room;
         if detections.iter().all(Vec::is_empty) {
             return Ok(Drawn::Done);
         }
@@ -324,8 +468,10 @@ impl Streaming {
         Ok(Drawn::Done)
     }
 
-    /// What is known of a frame before it is inspected.
-    fn facts(&self, buffer: &gst::BufferRef, (width, height): (u32, u32)) -> FrameFacts<'static> {
+    /// What is known of the latest frame.
+    pub fn facts(&self, buffer: &gst::BufferRef) -> FrameFacts<'static> {
+        let size = self.format.as_ref().map(|format| format.shape.size());
+        let (width, height) = size.unwrap_or_default();
         FrameFacts {
             number: self.frames.saturating_sub(1),
             pts: buffer.pts(),
@@ -339,49 +485,84 @@ impl Streaming {
     }
 }
 
+impl Inspector {
+    /// Begins to find objects in the frame, unless it looks like the last one in which it did.
+    pub fn inspect(mut self, buffer: &gst::Buffer) -> Result<Inspection, InspectError> {
+        let format = self.format.take().ok_or(InspectError::NoCaps)?;
+        let info = &format.shape.info;
+        let (begun, held) = match format.memory {
+            Memory::System => {
+                let mapped = format.shape.read(buffer)?;
+                (self.begin(Frames::System(mapped.view()?))?, Held::Nothing)
+            }
+            Memory::Cuda => {
+                let mapped = CudaFrame::map(buffer, info)?;
+                let context = self.detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
+                if context.handle() != mapped.context().handle() {
+                    return Err(InspectError::OtherContext(mapped.context().clone()));
+                }
+                let frames = Frames::Device {
+                    frames: &[mapped.frame()],
+                    pending: mapped.pending_stream(),
+                };
+                (self.begin(frames)?, Held::Cuda(mapped))
+            }
+            Memory::Nvmm => {
+                let mut device_frames = std::mem::take(&mut self.room.device_frames);
+                let mapped = map_nvmm(&self.detector, buffer, info, &mut device_frames)?;
+                let begun = self.begin(Frames::Device {
+                    frames: &device_frames,
+                    pending: None,
+                })?;
+                self.room.device_frames = device_frames;
+                (begun, Held::Nvmm(mapped))
+            }
+        };
+        Ok(Inspection {
+            format,
+            plan: self.plan,
+            room: self.room,
+            looked: begun.looked,
+            request: begun.request,
+            held,
+        })
+    }
+
+    fn begin(&mut self, frames: Frames<'_>) -> Result<Begun, InspectError> {
+        let Self {
+            detector,
+            plan,
+            comparer,
+            room,
+            ..
+        } = self;
+        let start = Instant::now();
+        let context = detector.context();
+        let unchanged = lock(comparer).is_unchanged(*plan, frames, context, &mut room.look)?;
+        let looked = start.elapsed();
+        let request = match unchanged {
+            true => None,
+            false => {
+                let outputs = std::mem::take(&mut room.detections);
+                Some(detector.submit(frames, &self.selection, outputs)?)
+            }
+        };
+        Ok(Begun { looked, request })
+    }
+}
+
+/// What was begun with a frame, as an [`Inspection`] tells it.
+struct Begun {
+    looked: Duration,
+    request: Option<Request>,
+}
+
 /// Whether the overlay is in the frame.
 enum Drawn {
     /// As far as there was something to draw.
     Done,
     /// Nor will it be in other frames like this, for this reason.
     Never(&'static str),
-}
-
-/// Maps a buffer for reading while something is done with its frames. Nothing stays mapped.
-fn with_frames<T>(
-    detector: &mut Detector,
-    format: &Format,
-    buffer: &gst::Buffer,
-    device_frames: &mut Vec<DeviceFrame>,
-    action: impl FnOnce(&mut Detector, Frames<'_>) -> Result<T, InspectError>,
-) -> Result<T, InspectError> {
-    let info = &format.shape.info;
-    match format.memory {
-        Memory::System => {
-            let mapped = format.shape.read(buffer)?;
-            action(detector, Frames::System(mapped.view()?))
-        }
-        Memory::Cuda => {
-            let mapped = CudaFrame::map(buffer, info)?;
-            let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
-            if context.handle() != mapped.context().handle() {
-                return Err(InspectError::OtherContext(mapped.context().clone()));
-            }
-            let frames = Frames::Device {
-                frames: &[mapped.frame()],
-                pending: mapped.pending_stream(),
-            };
-            action(detector, frames)
-        }
-        Memory::Nvmm => {
-            let _mapped = map_nvmm(detector, buffer, info, device_frames)?;
-            let frames = Frames::Device {
-                frames: device_frames,
-                pending: None,
-            };
-            action(detector, frames)
-        }
-    }
 }
 
 /// Fills `frames`, which are good as long as the returned buffer lives.
@@ -395,9 +576,15 @@ fn map_nvmm(
     // Surface arrays of Jetson become visible in the context that is current.
     let _current = context.enter().map_err(DetectError::from)?;
     let mapped = NvmmBuffer::map(buffer, info)?;
+    let model = detector.gpu_id();
     frames.clear();
     for index in 0..mapped.len() {
-        frames.push(mapped.frame(index)?);
+        let frame = mapped.frame(index)?;
+        if frame.gpu_id != model {
+            let frame = frame.gpu_id;
+            return Err(InspectError::OtherGpu { frame, model });
+        }
+        frames.push(frame);
     }
     Ok(mapped)
 }

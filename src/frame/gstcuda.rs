@@ -10,9 +10,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use gst::glib::WeakRef;
 use gst::glib::translate::*;
 use gst::prelude::*;
+use gst_video::VideoFormat;
 
-use super::cuda_driver::{CudaDriver, CudaDriverError};
 use super::dynamic_library::DynamicLibrary;
+use crate::cuda::context::{Context, ContextError};
 
 /// `GST_CUDA_CONTEXT_TYPE`: the name that contexts are asked for and answered by.
 pub const CONTEXT_TYPE: &str = "gst.cuda.context";
@@ -22,6 +23,24 @@ pub const MEMORY_TYPE: &gst::glib::GStr = gst::glib::gstr!("gst.cuda.memory");
 pub const MAP_CUDA: gst::ffi::GstMapFlags = gst::ffi::GST_MAP_FLAG_LAST << 1;
 /// `GST_CUDA_MEMORY_TRANSFER_NEED_SYNC` (1.24): work on the memory's stream may still be under way.
 pub const MEMORY_NEEDS_SYNC: gst::ffi::GstMemoryFlags = gst::ffi::GST_MEMORY_FLAG_LAST << 2;
+
+/// The formats that every version of the library makes buffers for; 1.22 ends the process where it is asked for others.
+pub const CUDA_FORMATS: [VideoFormat; 14] = [
+    VideoFormat::Nv12,
+    VideoFormat::I420,
+    VideoFormat::Yv12,
+    VideoFormat::Nv21,
+    VideoFormat::Yuy2,
+    VideoFormat::Uyvy,
+    VideoFormat::P01010le,
+    VideoFormat::Rgba,
+    VideoFormat::Bgra,
+    VideoFormat::Rgbx,
+    VideoFormat::Bgrx,
+    VideoFormat::Argb,
+    VideoFormat::Rgb,
+    VideoFormat::Bgr,
+];
 
 /// The public head of `GstCudaMemory`, the same from 1.22 to 1.28 (gstcudamemory.h).
 #[repr(C)]
@@ -53,7 +72,7 @@ pub enum GstCudaError {
     #[error("GStreamer's CUDA library makes no buffers for {0}")]
     NoPool(String),
     #[error(transparent)]
-    Driver(#[from] CudaDriverError),
+    Context(#[from] ContextError),
 }
 
 /// What 1.24 added to order work by streams.
@@ -152,15 +171,16 @@ impl GstCuda {
         }
     }
 
-    /// The CUDA context in a `GstContext`, if it is one of this GPU.
+    /// The CUDA context in a `GstContext`, if it is one of this GPU, where one is asked for.
     pub(super) fn context_of(
         &'static self,
         element: &gst::Element,
         context: &gst::Context,
-        gpu_id: u32,
+        gpu_id: Option<u32>,
     ) -> Option<CudaContext> {
         let mut found = ptr::null_mut();
-        let gpu_id = c_int::try_from(gpu_id).ok()?;
+        // -1 is any.
+        let gpu_id = gpu_id.map_or(Ok(-1), c_int::try_from).ok()?;
         // SAFETY: element and context are live; the slot is this function's own, empty, and takes a reference.
         unsafe {
             (self.handle_set_context)(
@@ -210,27 +230,32 @@ impl CudaContext {
     /// The context that all elements of this process share on a GPU. It wraps the device's primary context,
     /// which TensorRT, the CUDA runtime and DeepStream use too, so that one set of engines serves them all.
     pub fn shared(gpu_id: u32) -> Result<Self, GstCudaError> {
-        static SHARED: Mutex<Vec<(u32, WeakRef<gst::Object>)>> = Mutex::new(Vec::new());
+        /// For each GPU its primary context, which is retained for the life of the process, and what wraps it.
+        static SHARED: Mutex<Vec<(u32, Context, WeakRef<gst::Object>)>> = Mutex::new(Vec::new());
 
         let library = GstCuda::get()?;
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.retain(|(_, context)| context.upgrade().is_some());
-        if let Some(object) = shared
-            .iter()
-            .find(|(id, _)| *id == gpu_id)
-            .and_then(|(_, context)| context.upgrade())
-        {
+        let known = shared.iter().position(|(id, ..)| *id == gpu_id);
+        let entry = match known {
+            Some(known) => &mut shared[known],
+            None => {
+                shared.push((gpu_id, Context::primary(gpu_id)?, WeakRef::new()));
+                let last = shared.len() - 1;
+                &mut shared[last]
+            }
+        };
+        let (_, primary, wrapped) = entry;
+        if let Some(object) = wrapped.upgrade() {
             return Ok(Self { object, library });
         }
-        let (device, handle) = CudaDriver::get()?.primary_context(gpu_id)?;
         // SAFETY: the handle is a context of that device and is retained for the life of the process.
-        let context = unsafe { (library.context_new_wrapped)(handle, device) };
+        let context = unsafe { (library.context_new_wrapped)(primary.handle(), primary.device()) };
         if context.is_null() {
             return Err(GstCudaError::NoContext { gpu_id });
         }
         // SAFETY: the call above gave a GstObject and the reference to it.
         let object: gst::Object = unsafe { from_glib_full(context) };
-        shared.push((gpu_id, object.downgrade()));
+        *wrapped = object.downgrade();
         Ok(Self { object, library })
     }
 
@@ -280,6 +305,9 @@ impl CudaContext {
     pub fn buffer_pool(&self, caps: &gst::Caps) -> Result<gst::BufferPool, GstCudaError> {
         let refused = || GstCudaError::NoPool(caps.to_string());
         let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| refused())?;
+        if !CUDA_FORMATS.contains(&info.format()) {
+            return Err(refused());
+        }
         let size = u32::try_from(info.size()).map_err(|_| refused())?;
         // SAFETY: `object` is a live GstCudaContext; the call returns a new pool, which takes its own reference.
         let pool: gst::BufferPool =
@@ -305,6 +333,19 @@ impl CudaContext {
 
     fn as_raw(&self) -> *mut GstCudaContext {
         self.object.as_ptr()
+    }
+}
+
+/// Says of a buffer of a [pool](CudaContext::buffer_pool) that it holds a frame of this size, which may be smaller than
+/// the pool's; offsets and strides stay those of the pool's frames.
+pub fn show(buffer: &mut gst::BufferRef, width: u32, height: u32) {
+    if let Some(mut meta) = buffer.meta_mut::<gst_video::VideoMeta>() {
+        // SAFETY: the meta is borrowed for writing.
+        unsafe {
+            let meta = meta.as_mut_ptr();
+            (*meta).width = width;
+            (*meta).height = height;
+        }
     }
 }
 

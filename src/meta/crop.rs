@@ -3,8 +3,9 @@
 //!
 //! Its fields: `label` (string), `label_id` (int), `confidence` (double, 0 to 1), `x`, `y`, `w`, `h` (int, the pixels
 //! of the frame that the crop shows), `frame_width`, `frame_height` (int), `frame` (uint64, frames since the stream
-//! started), `object_id` (int64) where a tracker gave one and `hash` (GBytes) where it is wanted. C and Python read it
-//! with `gst_buffer_get_custom_meta(buffer, "rsdetectnet-crop")`, Rust with [`crop_details`].
+//! started), `batch_id` (int) where the buffer held a batch of frames, `object_id` (int64) where a tracker gave one, and
+//! `hash` (GBytes) where it is wanted. C and Python read it with
+//! `gst_buffer_get_custom_meta(buffer, "rsdetectnet-crop")`, Rust with [`crop_details`].
 
 use std::sync::Once;
 
@@ -27,6 +28,8 @@ pub struct CropDetails {
     pub frame_height: u32,
     /// Frames since the stream started, from 0.
     pub frame: u64,
+    /// The frame's number in a batch of nvstreammux.
+    pub batch_id: Option<u32>,
     pub object_id: Option<u64>,
     /// The grey thumbnail of the object, row by row, where `hash-size` asks for it: the pixels of its box, without the
     /// margin that the crop may have.
@@ -57,6 +60,9 @@ pub fn attach(buffer: &mut gst::BufferRef, details: &CropDetails) -> Result<(), 
         structure.set(name, pixels as i32);
     }
     structure.set("frame", details.frame);
+    if let Some(batch_id) = details.batch_id {
+        structure.set("batch_id", batch_id as i32);
+    }
     if let Some(object_id) = details.object_id {
         structure.set("object_id", object_id as i64);
     }
@@ -82,6 +88,7 @@ pub fn crop_details(buffer: &gst::BufferRef) -> Option<CropDetails> {
         frame_width: number("frame_width")?,
         frame_height: number("frame_height")?,
         frame: structure.get("frame").ok()?,
+        batch_id: number("batch_id"),
         object_id: structure
             .get::<i64>("object_id")
             .ok()
@@ -98,7 +105,8 @@ mod tests {
     fn what_is_attached_is_what_is_read_back_also_from_a_copy() {
         gst::init().unwrap();
         let hashes = [None, Some(glib::Bytes::from_static(&[0, 255, 7, 9]))];
-        for (object_id, hash) in [None, Some(u64::MAX - 5)].into_iter().zip(hashes) {
+        let ids = [(None, None), (Some(3), Some(u64::MAX - 5))];
+        for ((batch_id, object_id), hash) in ids.into_iter().zip(hashes) {
             let details = CropDetails {
                 label: "driver's \"door\" 人".into(),
                 label_id: 7,
@@ -110,6 +118,7 @@ mod tests {
                 frame_width: 1920,
                 frame_height: 1080,
                 frame: 1 << 40,
+                batch_id,
                 object_id,
                 hash,
             };

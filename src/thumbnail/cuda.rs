@@ -5,6 +5,7 @@
 
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
+use std::sync::Arc;
 
 use cust::memory::{DeviceBuffer, LockedBuffer};
 use cust::sys::{self, CUstream};
@@ -16,8 +17,8 @@ use crate::cuda::driver::check;
 use crate::cuda::planes::{self, PlaneError};
 use crate::cuda::stream::{Event, Stream};
 use crate::cuda::texture::PointTexture;
-use crate::cuda::{CudaError, Kernels};
-use crate::frame::{DeviceFrame, DeviceStorage};
+use crate::cuda::{CudaError, Kernels, SharedKernels};
+use crate::frame::{DeviceFrame, DeviceStorage, PendingStream};
 
 /// Frames and areas of one launch; a kernel's parameters may have 4 KiB.
 const MAX_FRAMES: usize = 32;
@@ -237,7 +238,7 @@ struct Machine {
     room: Option<Room>,
     textures: Vec<PointTexture>,
     frames: Vec<DeviceFrame>,
-    kernels: Kernels,
+    kernels: Arc<SharedKernels>,
     finished: Event,
     produced: Event,
     stream: Stream,
@@ -257,7 +258,7 @@ impl DeviceThumbnailer {
             room: None,
             textures: Vec::new(),
             frames: Vec::new(),
-            kernels: Kernels::load()?,
+            kernels: SharedKernels::of(&context)?,
             finished: Event::new()?,
             produced: Event::new()?,
             stream: Stream::new()?,
@@ -275,11 +276,11 @@ impl DeviceThumbnailer {
     }
 
     /// Appends the thumbnails of areas of frames that are mapped in this context, each `side` x `side` bytes.
-    /// `pending` is the `CUstream` of that context on which the frames are still being written.
+    /// `pending` is where they are still being written.
     pub fn append(
         &mut self,
         frames: &[DeviceFrame],
-        pending: Option<*mut c_void>,
+        pending: Option<PendingStream>,
         areas: &[Area],
         side: usize,
         thumbnails: &mut Vec<u8>,
@@ -308,7 +309,7 @@ impl Machine {
     fn append(
         &mut self,
         frames: &[DeviceFrame],
-        pending: Option<*mut c_void>,
+        pending: Option<PendingStream>,
         areas: &[Area],
         side: usize,
         thumbnails: &mut Vec<u8>,
@@ -332,7 +333,7 @@ impl Machine {
     /// Enqueues the launches and the way of their results to the host.
     fn enqueue(
         &mut self,
-        pending: Option<*mut c_void>,
+        pending: Option<PendingStream>,
         areas: &[Area],
         side: usize,
         count: usize,
@@ -350,7 +351,7 @@ impl Machine {
         };
         if let Some(pending) = pending {
             // SAFETY: the stream is the one on which the frames' own context writes them.
-            unsafe { stream.follow(pending, produced) }?;
+            unsafe { stream.follow(pending.0, produced) }?;
         }
         let sums = room.sums.as_device_ptr().as_raw();
         let cells = room.cells.as_device_ptr().as_raw();

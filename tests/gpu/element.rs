@@ -10,8 +10,14 @@ mod common;
 mod decoded;
 #[path = "element/drawing.rs"]
 mod drawing;
+#[path = "element/driver_calls.rs"]
+mod driver_calls;
 #[path = "element/hash.rs"]
 mod hash;
+#[path = "leak.rs"]
+mod leak;
+#[path = "element/leaks.rs"]
+mod leaks;
 #[path = "element/media.rs"]
 mod media;
 #[path = "element/parity.rs"]
@@ -22,3 +28,5 @@ mod pixels;
 mod starts;
 #[path = "element/stream.rs"]
 mod stream;
+#[path = "element/surface.rs"]
+mod surface;

@@ -9,6 +9,7 @@ use cust::event::{Event, EventFlags};
 use cust::memory::DeviceBuffer;
 use cust::stream::{Stream, StreamFlags};
 use cust::sys;
+use gstrsdetectnet::crop::cuda::Launch as CropLaunch;
 use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::cuda::texture::PointTexture;
 use gstrsdetectnet::cuda::{Kernels, driver};
@@ -155,6 +156,11 @@ impl Machine for Gpu {
     fn thumbnail(&self, batch: &ThumbnailBatch) {
         // SAFETY: as above.
         unsafe { batch.launch(&self.kernels, self.stream()) }.unwrap();
+    }
+
+    fn crop(&self, launch: &CropLaunch) {
+        // SAFETY: as above.
+        unsafe { launch.launch(&self.kernels, self.stream()) }.unwrap();
         self.finish();
     }
 }

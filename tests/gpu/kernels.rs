@@ -1,6 +1,8 @@
 //! The kernels on a GPU: the cases of tests/kernels, results by way of pinned memory and CUDA graphs, and
 //! how long it takes. Run with `cargo test --test gpu_kernels -- --ignored --nocapture --test-threads=1`.
 
+#[path = "../kernels/crop_cases.rs"]
+mod crop_cases;
 #[path = "../kernels/decode_cases.rs"]
 mod decode_cases;
 #[path = "../kernels/draw_cases.rs"]
@@ -67,6 +69,14 @@ on_gpu! {
         equal_scores_go_by_anchor,
         without_candidates_there_are_no_detections,
         of_too_many_candidates_the_highest_count,
+    ;
+    crop_cases:
+        copies_are_the_frame_s_own_samples,
+        every_format_becomes_every_other_as_on_the_cpu,
+        colours_follow_matrices_and_ranges,
+        five_hundred_crops_in_one_launch,
+        textures_give_the_same_crops,
+        what_is_no_part_of_a_frame_is_refused,
     ;
     draw_cases:
         fills_and_masks_blend_in_every_format,

@@ -1,5 +1,6 @@
 //! What the kernels run on in a test.
 
+use gstrsdetectnet::crop::cuda::Launch as CropLaunch;
 use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
@@ -23,4 +24,5 @@ pub trait Machine {
     fn decode(&self, batch: &DecodeBatch, images: usize);
     fn draw(&self, canvas: &Canvas);
     fn thumbnail(&self, batch: &ThumbnailBatch);
+    fn crop(&self, launch: &CropLaunch);
 }

@@ -1,6 +1,7 @@
 //! The kernels give what the rules say. Here they run on the CPU, compiled from the same source; the tests
 //! in tests/gpu run the same cases on a GPU.
 
+mod crop_cases;
 mod decode_cases;
 mod draw_cases;
 mod emulated;
@@ -43,6 +44,14 @@ emulated! {
         equal_scores_go_by_anchor,
         without_candidates_there_are_no_detections,
         of_too_many_candidates_the_highest_count,
+    ;
+    crop_cases:
+        copies_are_the_frame_s_own_samples,
+        every_format_becomes_every_other_as_on_the_cpu,
+        colours_follow_matrices_and_ranges,
+        five_hundred_crops_in_one_launch,
+        textures_give_the_same_crops,
+        what_is_no_part_of_a_frame_is_refused,
     ;
     draw_cases:
         fills_and_masks_blend_in_every_format,

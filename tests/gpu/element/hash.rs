@@ -12,12 +12,12 @@ use gstrsdetectnet::thumbnail::cpu::Thumbnailer;
 use gstrsdetectnet::thumbnail::{Area, pixels_of};
 use gstrsdetectnet::{LabeledDetection, frame_details};
 
-use crate::batch::{SIDE, batch};
 use crate::common::{BLUE, Picture, RED, init};
 use crate::decoded::{DECODERS, FRAMES, encode};
 use crate::media::{COLORS_SSD, bundled_detector, shared_cache};
 use crate::pixels::Pixels;
 use crate::stream::{colorful, has, launch, play, play_each, uploads};
+use crate::surface::{SIDE, batch};
 
 /// What the CPU makes of a frame's pixels.
 fn frame_hash(pixels: &Pixels, side: usize) -> Vec<u8> {

@@ -1,0 +1,265 @@
+//! Frames that are being inspected, in the order in which they came, with the events between them. A thread of the pad
+//! `src` takes them out as they are done.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::streaming::Transit;
+use crate::lock;
+
+pub(super) type Flow = Result<gst::FlowSuccess, gst::FlowError>;
+
+/// What the thread takes out.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be allocated for every frame"
+)]
+pub(super) enum Item {
+    Frame(Transit),
+    Event(gst::Event),
+}
+
+impl Item {
+    fn is_frame(&self) -> bool {
+        matches!(self, Self::Frame(_))
+    }
+
+    /// Whether frames are welcome after it where a stream had ended before.
+    fn begins(&self) -> bool {
+        let beginnings = [gst::EventType::StreamStart, gst::EventType::Segment];
+        matches!(self, Self::Event(event) if beginnings.contains(&event.type_()))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Nothing,
+    Frame,
+    Event,
+}
+
+/// The thread is at work on an item, until this is dropped.
+pub(super) struct AtWork<'a> {
+    lineup: &'a Lineup,
+    /// What came of a frame; if nobody says, something went very wrong.
+    pub flow: Flow,
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.lineup.done(self.flow);
+    }
+}
+
+struct State {
+    /// Between activation and deactivation of the pad.
+    open: bool,
+    flushing: bool,
+    items: VecDeque<Item>,
+    /// What the thread is at work on.
+    work: Work,
+    /// Downstream was linked anew since that began.
+    relinked: bool,
+    /// What pushing returns. On an error, no frame is under way.
+    flow: Flow,
+}
+
+pub(super) struct Lineup {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Default for Lineup {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State {
+                open: false,
+                flushing: false,
+                items: VecDeque::new(),
+                work: Work::Nothing,
+                relinked: false,
+                flow: Ok(gst::FlowSuccess::Ok),
+            }),
+            changed: Condvar::new(),
+        }
+    }
+}
+
+impl Lineup {
+    pub fn open(&self) {
+        let mut state = lock(&self.state);
+        state.open = true;
+        state.flushing = false;
+        state.flow = Ok(gst::FlowSuccess::Ok);
+    }
+
+    /// Lets go of everyone who waits, and of all frames.
+    pub fn close(&self) {
+        self.empty(|state| state.open = false);
+    }
+
+    pub fn begin_flush(&self) {
+        self.empty(|state| state.flushing = true);
+    }
+
+    pub fn end_flush(&self) {
+        let mut state = lock(&self.state);
+        state.flushing = false;
+        state.flow = Ok(gst::FlowSuccess::Ok);
+    }
+
+    fn empty(&self, change: impl FnOnce(&mut State)) {
+        let items = {
+            let mut state = lock(&self.state);
+            change(&mut state);
+            self.changed.notify_all();
+            std::mem::take(&mut state.items)
+        };
+        // Frames are waited for here.
+        drop(items);
+    }
+
+    /// Waits until fewer than `limit` frames are under way; the error, if downstream has failed.
+    pub fn wait_for_room(&self, limit: usize) -> Flow {
+        let mut state = lock(&self.state);
+        loop {
+            if !state.open || state.flushing {
+                return Err(gst::FlowError::Flushing);
+            }
+            if state.flow.is_err() || state.frames() < limit {
+                return state.flow;
+            }
+            state = self.wait(state);
+        }
+    }
+
+    pub fn push_frame(&self, frame: Transit) -> Flow {
+        let mut state = lock(&self.state);
+        let flow = match state.open && !state.flushing {
+            true => state.flow,
+            false => Err(gst::FlowError::Flushing),
+        };
+        match flow {
+            Ok(_) => {
+                state.items.push_back(Item::Frame(frame));
+                self.changed.notify_all();
+            }
+            // The frame is waited for after the lock.
+            Err(_) => drop(state),
+        }
+        flow
+    }
+
+    /// Whether the event was taken in.
+    pub fn push_event(&self, event: gst::Event) -> bool {
+        let mut state = lock(&self.state);
+        let taken = state.open && !state.flushing;
+        if taken {
+            let item = Item::Event(event);
+            // Downstream may have ended a stream after which another comes.
+            if item.begins() && state.flow == Err(gst::FlowError::Eos) {
+                state.flow = Ok(gst::FlowSuccess::Ok);
+            }
+            state.items.push_back(item);
+            self.changed.notify_all();
+        }
+        taken
+    }
+
+    /// Waits until everything that came in has been pushed; false if it was let go instead.
+    pub fn drain(&self) -> bool {
+        let mut state = lock(&self.state);
+        loop {
+            if !state.open || state.flushing {
+                return false;
+            }
+            if state.items.is_empty() && state.work == Work::Nothing {
+                return true;
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// The next item; None when the thread is to pause.
+    pub fn next(&self) -> Option<(Item, AtWork<'_>)> {
+        let mut state = lock(&self.state);
+        loop {
+            if !state.open || state.flushing {
+                return None;
+            }
+            if let Some(item) = state.items.pop_front() {
+                state.relinked = false;
+                let flow = match item {
+                    Item::Frame(_) => {
+                        state.work = Work::Frame;
+                        Err(gst::FlowError::Error)
+                    }
+                    Item::Event(_) => {
+                        state.work = Work::Event;
+                        Ok(gst::FlowSuccess::Ok)
+                    }
+                };
+                drop(state);
+                let lineup = self;
+                return Some((item, AtWork { lineup, flow }));
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// The thread is done with an item, and this came of it.
+    fn done(&self, flow: Flow) {
+        let mut state = lock(&self.state);
+        state.work = Work::Nothing;
+        let dropped = match flow {
+            Err(error) if !state.flushing => state.fail(error),
+            _ => VecDeque::new(),
+        };
+        self.changed.notify_all();
+        drop(state);
+        // Frames are waited for here.
+        drop(dropped);
+    }
+
+    /// Somebody may listen now where nobody did.
+    pub fn relinked(&self) {
+        let mut state = lock(&self.state);
+        state.relinked = true;
+        if state.flow == Err(gst::FlowError::NotLinked) {
+            state.flow = Ok(gst::FlowSuccess::Ok);
+        }
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Downstream refused a frame: those that follow would be refused as well, up to where another stream begins.
+    fn fail(&mut self, error: gst::FlowError) -> VecDeque<Item> {
+        if error == gst::FlowError::NotLinked && self.relinked {
+            return VecDeque::new();
+        }
+        let is_eos = error == gst::FlowError::Eos;
+        let next_stream = self.items.iter().position(|item| is_eos && item.begins());
+        let following = self
+            .items
+            .split_off(next_stream.unwrap_or(self.items.len()));
+        let (dropped, events) = self.items.drain(..).partition(Item::is_frame);
+        self.items = events;
+        self.items.extend(following);
+        if next_stream.is_none() {
+            self.flow = Err(error);
+        }
+        dropped
+    }
+
+    /// Frames that came in and are not pushed yet.
+    fn frames(&self) -> usize {
+        let waiting = self.items.iter().filter(|item| item.is_frame()).count();
+        waiting + usize::from(self.work == Work::Frame)
+    }
+}
