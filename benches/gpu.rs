@@ -227,6 +227,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .property_from_str("backend", "tensorrt")
                 .property_from_str("precision", &options.precision)
                 .build()?;
+            // One at a time, and pushed by the thread that brings it: the whole way of a frame.
+            element.set_property("max-in-flight", 1u32);
             for (name, value) in &options.properties {
                 element.set_property_from_str(name, value);
             }

@@ -14,6 +14,8 @@ mod drawing;
 mod driver_calls;
 #[path = "element/hash.rs"]
 mod hash;
+#[path = "element/int8.rs"]
+mod int8;
 #[path = "leak.rs"]
 mod leak;
 #[path = "element/leaks.rs"]

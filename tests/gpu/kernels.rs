@@ -22,6 +22,9 @@ mod thumbnail_cases;
 
 use std::cell::RefCell;
 
+use gstrsdetectnet::crop::Rectangle;
+use gstrsdetectnet::crop::cuda::{Cut, Jobs};
+use gstrsdetectnet::crop::render::CropResize;
 use gstrsdetectnet::cuda::draw::{Ink, Painter, Primitive};
 use gstrsdetectnet::decode::cuda::{Decoder, Found, OutputElement, Outputs};
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat};
@@ -278,6 +281,36 @@ fn time_thumbnails(gpu: &Gpu, format: PixelFormat, side: usize, boxes: usize, te
     });
 }
 
+/// 32 objects of different sizes in NV12 1920x1080, each made 224x224 RGBA.
+fn time_cropping(gpu: &Gpu) {
+    let source = Picture::noise(PixelFormat::Nv12, Colorimetry::default(), (1920, 1080), 128);
+    let frame = source.linear(gpu);
+    let crop = Picture::noise(PixelFormat::Rgba, Colorimetry::default(), (224, 224), 0);
+    let mut jobs = Jobs::default();
+    for i in 0..32 {
+        let rectangle = Rectangle {
+            x: i * 44,
+            y: i * 12,
+            width: 100 + i * 12,
+            height: 120 + i * 14,
+        };
+        jobs.push(&Cut {
+            source: frame,
+            rectangle,
+            target: crop.linear(gpu),
+            resize: CropResize::Letterbox,
+        })
+        .unwrap();
+    }
+    let mut table = vec![0; jobs.size()];
+    jobs.write(&mut table);
+    let launch = jobs.launch(gpu.upload(&table));
+    gpu.time("32 crops of 224x224 RGBA out of NV12 1920x1080", || {
+        // SAFETY: the machine keeps table, frame and crops.
+        unsafe { launch.launch(gpu.kernels(), gpu.stream()) }.unwrap();
+    });
+}
+
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn timings() {
@@ -295,6 +328,7 @@ fn timings() {
     time_decoding(&gpu, "25,200 pass", 25_200, 1);
     time_decoding(&gpu, "100 pass, 8 images", 100, 8);
     time_drawing(&gpu);
+    time_cropping(&gpu);
     println!("Thumbnails of 1920x1080:");
     for side in [1, 4, 8, 16, 32, 64] {
         time_thumbnails(&gpu, PixelFormat::Nv12, side, 0, false);

@@ -233,6 +233,15 @@ fn choose_precision(
     library: &Library,
     model: &mut Model,
 ) -> Result<&'static str, LoadError> {
+    if !library.has_int8_convolutions() {
+        if wanted == Precision::Int8 {
+            let version = library.version();
+            return Err(LoadError::NoInt8(version.to_string()));
+        }
+        if model.dequantize()? {
+            gst::info!(CAT, "int8 was taken out of the model");
+        }
+    }
     if !library.is_strongly_typed() || matches!(wanted, Precision::Fp32 | Precision::Int8) {
         return Ok(match wanted {
             Precision::Auto => "float16 where it is faster",

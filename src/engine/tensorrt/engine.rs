@@ -11,6 +11,7 @@ use super::builder::{Specialization, dla_core};
 use super::error::TensorRtError;
 use super::library::Library;
 use super::log;
+use super::profile::{self, Profile, batches_of, common_batches};
 use super::shim::{MAX_RANK, OK, Shim, ShimMessage, ShimTensor, handle};
 use super::tensor::TensorSpec;
 use crate::cuda::driver::check;
@@ -29,13 +30,6 @@ struct Loaded {
     /// Names as TensorRT takes them, in the order of `tensors`.
     names: Vec<CString>,
     profiles: Vec<Profile>,
-}
-
-/// An optimisation profile that takes images of the engine's size.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Profile {
-    index: i32,
-    batches: RangeInclusive<u32>,
 }
 
 /// How an engine file is loaded.
@@ -128,7 +122,7 @@ impl Engine {
     }
 
     pub fn takes(&self, batch: u32) -> bool {
-        self.loaded.profile(batch).is_some()
+        profile::find(&self.loaded.profiles, batch).is_some()
     }
 
     pub fn max_batch(&self) -> u32 {
@@ -172,7 +166,7 @@ impl Engine {
 
     fn context(&self, batch: u32, scratch: Scratch) -> Result<Context, TensorRtError> {
         let Loaded { shim, engine, .. } = &*self.loaded;
-        let profile = self.loaded.profile_of(batch)?.index;
+        let profile = profile::require(&self.loaded.profiles, batch)?.index;
         let mut message = ShimMessage::empty();
         log::take_first_error();
         // SAFETY: the engine is loaded and has this profile.
@@ -247,65 +241,6 @@ impl Loaded {
         }
         Ok(())
     }
-
-    /// The profile with the fewest other batches that takes this one.
-    fn profile(&self, batch: u32) -> Option<&Profile> {
-        let profiles = self.profiles.iter();
-        profiles
-            .filter(|profile| profile.batches.contains(&batch))
-            .min_by_key(|profile| profile.batches.end() - profile.batches.start())
-    }
-
-    fn profile_of(&self, batch: u32) -> Result<&Profile, TensorRtError> {
-        self.profile(batch).ok_or_else(|| {
-            let profiles = self.profiles.iter();
-            let taken: Vec<String> = profiles.map(|profile| range(&profile.batches)).collect();
-            TensorRtError::Run(format!(
-                "it takes batches of {}, not {batch}",
-                taken.join(", ")
-            ))
-        })
-    }
-}
-
-fn range(batches: &RangeInclusive<u32>) -> String {
-    match (batches.start(), batches.end()) {
-        (least, most) if least == most => least.to_string(),
-        (least, most) => format!("{least} to {most}"),
-    }
-}
-
-/// Smallest and largest batch of an input in a profile; nothing where its images are of another size there.
-fn batches_of(spec: &TensorSpec, tensor: &ShimTensor) -> (i64, i64) {
-    let mut sizes = (1..).zip(spec.shape.iter().skip(1));
-    let fits = sizes.all(|(axis, size): (usize, &i64)| {
-        (tensor.minimum[axis]..=tensor.maximum[axis]).contains(size)
-    });
-    if fits {
-        (tensor.minimum[0], tensor.maximum[0])
-    } else {
-        (1, 0)
-    }
-}
-
-/// The batches that every input takes.
-fn common_batches(inputs: &[(String, (i64, i64))]) -> Result<RangeInclusive<u32>, TensorRtError> {
-    let smallest = inputs.iter().map(|(_, (least, _))| *least).max();
-    let largest = inputs.iter().map(|(_, (_, most))| *most).min();
-    let range = smallest.zip(largest).and_then(|(smallest, largest)| {
-        let range = u32::try_from(smallest).ok()?..=u32::try_from(largest).ok()?;
-        (*range.start() >= 1 && !range.is_empty()).then_some(range)
-    });
-    range.ok_or_else(|| {
-        let seen: Vec<String> = inputs
-            .iter()
-            .map(|(name, (least, most))| format!("{name} takes {least} to {most}"))
-            .collect();
-        TensorRtError::Load(format!(
-            "its inputs have no batch in common ({})",
-            seen.join(", ")
-        ))
-    })
 }
 
 /// What Ultralytics writes before the engine in its `.engine` files: a JSON text, after its length as four bytes,
@@ -352,7 +287,7 @@ impl Context {
             names,
             ..
         } = &*self.loaded;
-        let profile = self.loaded.profile_of(batch)?.index;
+        let profile = profile::require(&self.loaded.profiles, batch)?.index;
         log::take_first_error();
         if profile != self.profile {
             // SAFETY: the context is alive and its engine has this profile.
@@ -486,16 +421,5 @@ mod tests {
         for file in [&b"ftrt engine"[..], b"", b"abc", b"\x02\0\0\0[]engine"] {
             assert_eq!(split_metadata(file), (None, file));
         }
-    }
-
-    #[test]
-    fn the_batches_of_an_engine_are_those_all_inputs_take() {
-        let input = |name: &str, least, most| (name.to_owned(), (least, most));
-        let dynamic = [input("images", 1, 8), input("sizes", 2, 16)];
-        assert_eq!(common_batches(&dynamic).unwrap(), 2..=8);
-        assert_eq!(common_batches(&[input("images", 1, 1)]).unwrap(), 1..=1);
-        let disjoint = [input("images", 1, 2), input("sizes", 4, 4)];
-        let sentence = common_batches(&disjoint).unwrap_err().to_string();
-        assert!(sentence.contains("sizes takes 4 to 4"), "{sentence}");
     }
 }

@@ -104,6 +104,12 @@ impl Library {
         self.shim.is_strongly_typed != 0
     }
 
+    /// Whether a quantised model computes in int8. TensorRT-RTX up to 1.6 refuses convolutions in it, so that for other
+    /// types it has to be taken out of the graph.
+    pub fn has_int8_convolutions(&self) -> bool {
+        !self.version.is_rtx || (self.version.major, self.version.minor) >= (1, 7)
+    }
+
     /// Whether a build reports its steps and can be cancelled in the middle; TensorRT 8 can do neither.
     pub fn reports_progress(&self) -> bool {
         self.shim.reports_progress != 0

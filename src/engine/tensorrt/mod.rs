@@ -21,6 +21,7 @@ mod error;
 mod library;
 mod log;
 mod network;
+mod profile;
 mod shim;
 mod tensor;
 mod version;

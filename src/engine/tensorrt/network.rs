@@ -28,9 +28,9 @@ pub enum BatchStrategy {
 }
 
 impl BatchStrategy {
-    /// The one place that decides. TensorRT proper chooses kernels for each profile when it builds. TensorRT-RTX compiles
-    /// them when it runs: those of a range again at every start, seconds for each size, those of an engine with fixed
-    /// shapes only once.
+    /// The one place that decides. TensorRT proper chooses kernels for each profile when it builds. TensorRT-RTX
+    /// compiles them when it runs: those of a range again at every start, seconds for each size, those of an engine
+    /// with fixed shapes only once.
     pub fn of(library: &Library) -> Self {
         if library.is_rtx() {
             Self::Engines
@@ -196,8 +196,8 @@ impl Network {
             .map_or_else(Vec::new, |run| run.context.shape(index))
     }
 
-    /// Where a tensor lies, in every batch, from the next [`Network::enqueue`] on. CUDA graphs keep the address that they
-    /// were captured with.
+    /// Where a tensor lies, in every batch, from the next [`Network::enqueue`] on. CUDA graphs keep the address that
+    /// they were captured with.
     ///
     /// # Safety
     /// As for [`Context::set_address`].
@@ -212,8 +212,8 @@ impl Network {
         Ok(())
     }
 
-    /// Puts one run of a batch size on a stream and returns at once. The stream may be capturing a CUDA graph, once this
-    /// size has run without; the graph stays good whatever else the network runs.
+    /// Puts one run of a batch size on a stream and returns at once. The stream may be capturing a CUDA graph, once
+    /// this size has run without; the graph stays good whatever else the network runs.
     ///
     /// # Safety
     /// `stream` is a `CUstream` of the current GPU, and always the same: the sizes share scratch memory. The memory of

@@ -25,6 +25,7 @@ struct Engine
     Owned<ICudaEngine> engine;
 #if IS_RTX
     Owned<IRuntimeCache> cache;
+    Owned<IRuntimeConfig> config; // made the cache; each context has one of its own
     DynamicShapesKernelSpecializationStrategy specialization;
 #endif
 };
@@ -44,12 +45,13 @@ IExecutionContext &context_of(void *handle) noexcept
 
 #if IS_RTX
 // TensorRT-RTX compiles kernels when they are first needed; what is compiled goes into the cache.
-bool prepare_runtime_cache(Engine &engine, int32_t specialization, void const *jit, size_t jit_size) noexcept
+bool prepare_runtime_cache(
+    Engine &engine, int32_t specialization, void const *jit, size_t jit_size) noexcept
 {
-    Owned<IRuntimeConfig> config(engine.engine->createRuntimeConfig());
-    if (!config)
+    engine.config.reset(engine.engine->createRuntimeConfig());
+    if (!engine.config)
         return false;
-    engine.cache.reset(config->createRuntimeCache());
+    engine.cache.reset(engine.config->createRuntimeCache());
     if (!engine.cache)
         return false;
     if (jit != nullptr && !engine.cache->deserialize(jit, jit_size))
@@ -126,8 +128,9 @@ int32_t tensor(void *handle, int32_t index, int32_t profile, ShimTensor *tensor)
     Dims const minimum = engine.getProfileShape(name, profile, OptProfileSelector::kMIN);
     bool const has_profile = minimum.nbDims == shape.nbDims;
     copy_dimensions(has_profile ? minimum : shape, tensor->minimum);
-    auto const of_profile
-        = [&](OptProfileSelector selector) { return has_profile ? engine.getProfileShape(name, profile, selector) : shape; };
+    auto const of_profile = [&](OptProfileSelector selector) {
+        return has_profile ? engine.getProfileShape(name, profile, selector) : shape;
+    };
     copy_dimensions(of_profile(OptProfileSelector::kOPT), tensor->optimum);
     copy_dimensions(of_profile(OptProfileSelector::kMAX), tensor->maximum);
     return SHIM_OK;
@@ -159,7 +162,8 @@ int32_t runtime_cache([[maybe_unused]] void *handle, [[maybe_unused]] ShimBlob *
 IExecutionContext *make_context(Engine &engine, [[maybe_unused]] Context &context, bool own_memory) noexcept
 {
 #if NV_TENSORRT_MAJOR == 8 && !IS_RTX
-    return own_memory ? engine.engine->createExecutionContext() : engine.engine->createExecutionContextWithoutDeviceMemory();
+    return own_memory ? engine.engine->createExecutionContext()
+                      : engine.engine->createExecutionContextWithoutDeviceMemory();
 #else
     auto const allocation
         = own_memory ? ExecutionContextAllocationStrategy::kSTATIC : ExecutionContextAllocationStrategy::kUSER_MANAGED;
@@ -180,7 +184,8 @@ int32_t set_profile(void *handle, int32_t profile) noexcept
 {
     IExecutionContext &context = context_of(handle);
     // Only the first context of an engine of TensorRT 8 has a profile from the start.
-    bool const done = context.getOptimizationProfile() == profile || context.setOptimizationProfileAsync(profile, nullptr);
+    bool const done
+        = context.getOptimizationProfile() == profile || context.setOptimizationProfileAsync(profile, nullptr);
     return done ? SHIM_OK : SHIM_FAILED;
 }
 
