@@ -320,6 +320,7 @@ mod tests {
 
     #[test]
     fn what_downstream_allowed_holds_for_frames_of_the_same_format_and_memory() {
+        gst::init().unwrap();
         let anything = |caps| {
             let video = video(caps);
             Allowed::among(&gst::Caps::new_any(), &video, &ALL).unwrap()
