@@ -9,6 +9,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use once_cell::sync::Lazy;
 
+use super::inspection::{Found, InspectError, Inspector};
 use super::lateness_settings::LatePolicy;
 use super::lineup::{Item, Lineup};
 use super::loader::Loader;
@@ -18,7 +19,7 @@ use super::producer::Produced;
 use super::quality::Quality;
 use super::settings::Settings;
 use super::statistics::{Fate, Statistics};
-use super::streaming::{Found, InspectError, Inspector, Stage, Streaming, Transit};
+use super::streaming::{Stage, Streaming, Transit};
 use super::{crops_pad, detections_pad, request_pad};
 use crate::cuda::seats::Seat;
 use crate::frame::context_offer::ContextOffer;

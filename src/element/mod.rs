@@ -10,6 +10,7 @@ mod device_pools;
 mod hash_settings;
 mod hashing;
 mod imp;
+mod inspection;
 mod lateness_settings;
 mod lineup;
 mod loader;
