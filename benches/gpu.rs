@@ -1,6 +1,7 @@
 //! One stream on a GPU: what the element adds to TensorRT's own time, with frames that a GPU decoder made.
 //!
-//!     cargo bench --bench gpu [-- --clip FILE.mp4 --model FILE --labels FILE --precision fp16 --frames N]
+//!     cargo bench --bench gpu [-- --clip FILE.mp4 --model FILE --labels FILE --precision fp16 --frames N
+//!         --set hash-size=16]
 //!
 //! For each decoder there is a row: TensorRT alone (its CUDA graph, launched again and again), the whole way of a
 //! frame through the element (preprocessing, network, decoding, metadata) one at a time, and the host's CPU time.
@@ -28,6 +29,8 @@ struct Options {
     labels: Option<String>,
     precision: String,
     frames: u32,
+    /// Other properties of the element, and their values.
+    properties: Vec<(String, String)>,
 }
 
 impl Options {
@@ -38,6 +41,7 @@ impl Options {
             labels: None,
             precision: "fp16".into(),
             frames: 2000,
+            properties: Vec::new(),
         };
         let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
         while let Some(name) = arguments.next() {
@@ -48,6 +52,10 @@ impl Options {
                 "--labels" => options.labels = Some(value),
                 "--precision" => options.precision = value,
                 "--frames" => options.frames = value.parse()?,
+                "--set" => {
+                    let (name, value) = value.split_once('=').ok_or("--set takes NAME=VALUE")?;
+                    options.properties.push((name.into(), value.into()));
+                }
                 other => return Err(format!("unknown option {other}").into()),
             }
         }
@@ -221,6 +229,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .build()?;
             // One at a time, and pushed by the thread that brings it: the whole way of a frame.
             element.set_property("max-in-flight", 1u32);
+            for (name, value) in &options.properties {
+                element.set_property_from_str(name, value);
+            }
             let (wall, cpu) = through_element(&element, &samples, options.frames)?;
             element.set_state(gst::State::Null)?;
             element_time.push(wall);

@@ -181,12 +181,10 @@ fn a_tracked_detection_relates_to_its_track_and_when_it_was_seen() {
     metadata.choose(Kinds::Only(choice)).unwrap();
     let mut attach = |seconds, detections: &[Detection]| {
         let facts = FrameFacts {
-            number: 0,
-            pts: None,
-            stream_time: None,
             running_time: Some(gst::ClockTime::from_seconds(seconds)),
             width: 640,
             height: 480,
+            ..FrameFacts::default()
         };
         let mut buffer = gst::Buffer::new();
         let detections = [detections.to_vec()];

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use gstrsdetectnet::{crop, cuda, decode, preprocess};
+use gstrsdetectnet::{crop, cuda, decode, preprocess, thumbnail};
 
 fn committed() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/kernels.ptx");
@@ -53,6 +53,7 @@ fn parameters_have_the_size_that_the_kernels_expect() {
         ("suppress", size_of::<decode::cuda::Batch>()),
         ("overlay", size_of::<cuda::draw::Canvas>()),
         ("crop", size_of::<crop::cuda::Launch>()),
+        ("thumbnail", size_of::<thumbnail::cuda::Batch>()),
     ] {
         let declaration = format!("{kernel}_param_0[{size}]");
         assert!(ptx.contains(&declaration), "{declaration}");

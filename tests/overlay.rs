@@ -8,7 +8,7 @@ use gstrsdetectnet::overlay::layout::{Picture, Shape};
 use gstrsdetectnet::overlay::{Overlay, Parts};
 use proptest::prelude::*;
 
-const FORMATS: [PixelFormat; 14] = [
+const FORMATS: [PixelFormat; 15] = [
     PixelFormat::Nv12,
     PixelFormat::Nv21,
     PixelFormat::I420,
@@ -22,6 +22,7 @@ const FORMATS: [PixelFormat; 14] = [
     PixelFormat::Rgbx,
     PixelFormat::Bgrx,
     PixelFormat::Argb,
+    PixelFormat::Xrgb,
     PixelFormat::Gray8,
 ];
 
@@ -178,6 +179,7 @@ fn channels(format: PixelFormat) -> Vec<(Channel, usize, usize, usize)> {
         PixelFormat::Rgbx => packed(&[Red, Green, Blue], 4),
         PixelFormat::Bgrx => packed(&[Blue, Green, Red], 4),
         PixelFormat::Argb => packed(&[Alpha, Red, Green, Blue], 4),
+        PixelFormat::Xrgb => vec![(Red, 0, 1, 4), (Green, 0, 2, 4), (Blue, 0, 3, 4)],
         PixelFormat::Gray8 => vec![(Luma, 0, 0, 1)],
     }
 }
@@ -434,6 +436,7 @@ fn the_filler_byte_stays_and_alpha_becomes_opaque() {
         (PixelFormat::Bgrx, 3),
         (PixelFormat::Rgba, 3),
         (PixelFormat::Argb, 0),
+        (PixelFormat::Xrgb, 0),
     ] {
         let mut canvas = Canvas::new(format, 40, 40, 0);
         canvas.planes[0].0.fill(100);

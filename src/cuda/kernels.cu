@@ -3,3 +3,4 @@
 #include "kernels/decode.cuh"
 #include "kernels/overlay.cuh"
 #include "kernels/crop.cuh"
+#include "kernels/thumbnail.cuh"

@@ -86,6 +86,7 @@ pub struct Kernels {
     pub(crate) suppress: Kernel,
     pub(crate) overlay: Kernel,
     pub(crate) crop: Kernel,
+    pub(crate) thumbnail: Kernel,
     _module: Module,
 }
 
@@ -154,6 +155,7 @@ impl Kernels {
             suppress: kernel("suppress", [512, 1, 1])?,
             overlay: kernel("overlay", [256, 1, 1])?,
             crop: kernel("crop", [256, 1, 1])?,
+            thumbnail: kernel("thumbnail", [256, 1, 1])?,
             _module: module,
         })
     }

@@ -9,6 +9,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use once_cell::sync::Lazy;
 
+use super::inspection::{Found, InspectError, Inspector};
 use super::lateness_settings::LatePolicy;
 use super::lineup::{Item, Lineup};
 use super::loader::Loader;
@@ -18,7 +19,7 @@ use super::producer::Produced;
 use super::quality::Quality;
 use super::settings::Settings;
 use super::statistics::{Fate, Statistics};
-use super::streaming::{Found, InspectError, Inspector, Stage, Streaming, Transit};
+use super::streaming::{Stage, Streaming, Transit};
 use super::{crops_pad, detections_pad, request_pad};
 use crate::cuda::seats::Seat;
 use crate::frame::context_offer::ContextOffer;
@@ -344,7 +345,9 @@ impl RsDetectNet {
                 gst::element_imp_error!(self, gst::CoreError::Negotiation, ("{}", error));
                 return gst::FlowError::NotNegotiated;
             }
-            InspectError::Detect(_) | InspectError::OtherContext(_) => {
+            InspectError::Detect(_)
+            | InspectError::Thumbnail(_)
+            | InspectError::OtherContext(_) => {
                 gst::element_imp_error!(self, gst::LibraryError::Failed, ("{}", error))
             }
             _ => gst::element_imp_error!(self, gst::StreamError::Format, ("{}", error)),
@@ -356,7 +359,7 @@ impl RsDetectNet {
     fn decide(
         &self,
         buffer: &gst::BufferRef,
-    ) -> Result<(Decision, FrameFacts, Option<String>), gst::FlowError> {
+    ) -> Result<(Decision, FrameFacts<'static>, Option<String>), gst::FlowError> {
         let mut streaming = lock(&self.streaming);
         let streaming = streaming.as_mut().ok_or(gst::FlowError::Flushing)?;
         let mut bad_settings = None;

@@ -7,7 +7,10 @@ mod crops_pad;
 mod detections_pad;
 mod device_crops;
 mod device_pools;
+mod hash_settings;
+mod hashing;
 mod imp;
+mod inspection;
 mod lateness_settings;
 mod lineup;
 mod loader;
@@ -62,6 +65,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         enumeration.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
     crate::meta::crop::register();
+    crate::meta::frame::register();
     gst::Element::register(
         Some(plugin),
         "rsdetectnet",

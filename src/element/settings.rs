@@ -5,6 +5,7 @@ use gst::glib::prelude::*;
 use gst::prelude::*;
 use once_cell::sync::Lazy;
 
+use super::hash_settings::HashSettings;
 use super::lateness_settings::LatenessSettings;
 use super::output_settings::OutputSettings;
 use super::sharing_settings::SharingSettings;
@@ -94,6 +95,7 @@ pub(super) struct Settings {
     pub qos: bool,
     pub sharing: SharingSettings,
     pub lateness: LatenessSettings,
+    pub hash: HashSettings,
     pub outputs: OutputSettings,
 }
 
@@ -122,6 +124,7 @@ impl Default for Settings {
             qos: true,
             sharing: SharingSettings::default(),
             lateness: LatenessSettings::default(),
+            hash: HashSettings::default(),
             outputs: OutputSettings::default(),
         }
     }
@@ -225,6 +228,7 @@ impl Settings {
             specs.extend(selection_specs(&Settings::default()));
             specs.extend(output_specs(&Settings::default()));
             specs.extend(LatenessSettings::default().specs());
+            specs.extend(HashSettings::default().specs());
             specs.extend(OutputSettings::default().specs());
             specs
         });
@@ -256,9 +260,9 @@ impl Settings {
             "qos" => self.qos.to_value(),
             _ => {
                 let sharing = self.sharing.value(name);
-                let lateness = || self.lateness.value(name);
                 return sharing
-                    .or_else(lateness)
+                    .or_else(|| self.lateness.value(name))
+                    .or_else(|| self.hash.value(name))
                     .or_else(|| self.outputs.value(name));
             }
         })
@@ -292,7 +296,9 @@ impl Settings {
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
-            _ if self.sharing.set(name, value) || self.lateness.set(name, value) => {}
+            _ if self.sharing.set(name, value)
+                || self.lateness.set(name, value)
+                || self.hash.set(name, value) => {}
             _ => self.outputs.set(name, value),
         }
     }

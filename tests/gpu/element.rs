@@ -12,6 +12,8 @@ mod decoded;
 mod drawing;
 #[path = "element/driver_calls.rs"]
 mod driver_calls;
+#[path = "element/hash.rs"]
+mod hash;
 #[path = "element/int8.rs"]
 mod int8;
 #[path = "leak.rs"]

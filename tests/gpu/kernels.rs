@@ -7,6 +7,7 @@ mod crop_cases;
 mod decode_cases;
 #[path = "../kernels/draw_cases.rs"]
 mod draw_cases;
+#[allow(dead_code, reason = "some of it is for other tests")]
 mod gpu;
 #[path = "../kernels/machine.rs"]
 mod machine;
@@ -16,6 +17,8 @@ mod picture;
 mod preprocess_cases;
 #[path = "../kernels/random.rs"]
 mod random;
+#[path = "../kernels/thumbnail_cases.rs"]
+mod thumbnail_cases;
 
 use std::cell::RefCell;
 
@@ -29,6 +32,8 @@ use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Slot}
 use gstrsdetectnet::preprocess::{
     Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, Shrinking, TensorLayout,
 };
+use gstrsdetectnet::thumbnail::Area;
+use gstrsdetectnet::thumbnail::cuda::Batch as ThumbnailBatch;
 
 use decode_cases::{INPUT, Rules, clustered_box, yolov5_values};
 use gpu::{Gpu, Graph};
@@ -79,6 +84,14 @@ on_gpu! {
     draw_cases:
         fills_and_masks_blend_in_every_format,
         more_primitives_than_a_block_takes_at_once_keep_their_order,
+    ;
+    thumbnail_cases:
+        every_format_at_every_kind_of_side,
+        every_side_of_frames_that_are_smaller_and_larger,
+        every_matrix_and_range_of_thumbnails,
+        boxes_at_edges_of_single_pixels_and_whole_frames,
+        many_areas_of_many_frames_in_as_few_launches_as_they_fit,
+        black_white_and_what_lies_beyond_them,
     ;
 }
 
@@ -242,6 +255,32 @@ fn time_drawing(gpu: &Gpu) {
     });
 }
 
+/// Of a 1080p frame and, beside it, of this many boxes in it.
+fn time_thumbnails(gpu: &Gpu, format: PixelFormat, side: usize, boxes: usize, textures: bool) {
+    let colorimetry = Colorimetry::default();
+    let picture = Picture::noise(format, colorimetry, (1920, 1080), 128);
+    let frame = match textures {
+        true => picture.textures(gpu),
+        false => picture.linear(gpu),
+    };
+    let mut areas = vec![Area::whole(0, 1920, 1080)];
+    areas.extend((0..boxes).map(|i| {
+        let mut area = Area::whole(0, 100 + 2 * (i % 50), 200);
+        (area.pixels.x, area.pixels.y) = (17 * i % 1700, 29 * i % 880);
+        area
+    }));
+    let cells = areas.len() * side * side;
+    let (sums, bytes) = (gpu.upload(&vec![0; 8 * cells]), gpu.upload(&vec![0; cells]));
+    let (batch, taken) = ThumbnailBatch::new(&[frame], &areas, side, sums, bytes).unwrap();
+    assert_eq!(taken, areas.len());
+    let storage = if textures { ", textures" } else { "" };
+    let name = format!("{format:?} {side}x{side}, the frame and {boxes} boxes{storage}");
+    gpu.time(&name, || {
+        // SAFETY: the machine keeps all of it.
+        unsafe { batch.launch(gpu.kernels(), gpu.stream()) }.unwrap();
+    });
+}
+
 /// 32 objects of different sizes in NV12 1920x1080, each made 224x224 RGBA.
 fn time_cropping(gpu: &Gpu) {
     let source = Picture::noise(PixelFormat::Nv12, Colorimetry::default(), (1920, 1080), 128);
@@ -290,6 +329,16 @@ fn timings() {
     time_decoding(&gpu, "100 pass, 8 images", 100, 8);
     time_drawing(&gpu);
     time_cropping(&gpu);
+    println!("Thumbnails of 1920x1080:");
+    for side in [1, 4, 8, 16, 32, 64] {
+        time_thumbnails(&gpu, PixelFormat::Nv12, side, 0, false);
+    }
+    time_thumbnails(&gpu, PixelFormat::Nv12, 16, 0, true);
+    time_thumbnails(&gpu, PixelFormat::P010, 16, 0, false);
+    time_thumbnails(&gpu, PixelFormat::Rgba, 16, 0, false);
+    time_thumbnails(&gpu, PixelFormat::Nv12, 16, 20, false);
+    time_thumbnails(&gpu, PixelFormat::Nv12, 16, 100, false);
+    time_thumbnails(&gpu, PixelFormat::Nv12, 64, 100, false);
     println!("SSD, 1,917 anchors, 91 classes, with the copies, as a CUDA graph:");
     let mut random = Random::new(4);
     let mut halves = |count: usize| -> Vec<u8> {

@@ -10,6 +10,7 @@ mod overlay_cases;
 mod picture;
 mod preprocess_cases;
 mod random;
+mod thumbnail_cases;
 
 use emulated::Emulated;
 
@@ -60,5 +61,13 @@ emulated! {
         overlays_are_those_of_the_cpu_in_every_format,
         overlays_have_the_frame_s_colours_in_every_matrix_and_range,
         shapes_far_beyond_the_frame_are_drawn_as_on_the_cpu,
+    ;
+    thumbnail_cases:
+        every_format_at_every_kind_of_side,
+        every_side_of_frames_that_are_smaller_and_larger,
+        every_matrix_and_range_of_thumbnails,
+        boxes_at_edges_of_single_pixels_and_whole_frames,
+        many_areas_of_many_frames_in_as_few_launches_as_they_fit,
+        black_white_and_what_lies_beyond_them,
     ;
 }

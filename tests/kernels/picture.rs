@@ -9,7 +9,7 @@ use gstrsdetectnet::preprocess::Placement;
 use crate::machine::Machine;
 use crate::random::Random;
 
-pub const FORMATS: [PixelFormat; 14] = [
+pub const FORMATS: [PixelFormat; 15] = [
     PixelFormat::Nv12,
     PixelFormat::Nv21,
     PixelFormat::I420,
@@ -23,6 +23,7 @@ pub const FORMATS: [PixelFormat; 14] = [
     PixelFormat::Rgbx,
     PixelFormat::Bgrx,
     PixelFormat::Argb,
+    PixelFormat::Xrgb,
     PixelFormat::Gray8,
 ];
 
@@ -57,6 +58,18 @@ impl Picture {
             height,
             planes,
         }
+    }
+
+    /// Every byte is this one.
+    pub fn plain(
+        format: PixelFormat,
+        colorimetry: Colorimetry,
+        size: (usize, usize),
+        byte: u8,
+    ) -> Self {
+        let mut picture = Self::noise(format, colorimetry, size, 0);
+        (picture.planes.iter_mut()).for_each(|(data, _)| data.fill(byte));
+        picture
     }
 
     /// The frame in linear memory of a machine.

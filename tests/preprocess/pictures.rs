@@ -6,7 +6,7 @@ use gstrsdetectnet::preprocess::{
     ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, Shrinking, TensorLayout,
 };
 
-pub const FORMATS: [PixelFormat; 14] = [
+pub const FORMATS: [PixelFormat; 15] = [
     PixelFormat::Nv12,
     PixelFormat::Nv21,
     PixelFormat::I420,
@@ -20,6 +20,7 @@ pub const FORMATS: [PixelFormat; 14] = [
     PixelFormat::Rgbx,
     PixelFormat::Bgrx,
     PixelFormat::Argb,
+    PixelFormat::Xrgb,
     PixelFormat::Gray8,
 ];
 
@@ -60,7 +61,7 @@ fn locate(
         (F::Bgr, _) => (0, 3 * column + 2 - component),
         (F::Rgba | F::Rgbx, _) => (0, 4 * column + component),
         (F::Bgra | F::Bgrx, _) => (0, 4 * column + 2 - component),
-        (F::Argb, _) => (0, 4 * column + 1 + component),
+        (F::Argb | F::Xrgb, _) => (0, 4 * column + 1 + component),
         _ => unreachable!("{format:?} has no component {component}"),
     };
     (plane, row, byte)

@@ -150,6 +150,8 @@ pub fn grids(format: PixelFormat) -> &'static [Grid] {
         PixelFormat::Bgra | PixelFormat::Bgrx => {
             const { &[full(4, BYTE, [Some(16), Some(8), Some(0)])] }
         }
-        PixelFormat::Argb => const { &[full(4, BYTE, [Some(8), Some(16), Some(24)])] },
+        PixelFormat::Argb | PixelFormat::Xrgb => {
+            const { &[full(4, BYTE, [Some(8), Some(16), Some(24)])] }
+        }
     }
 }

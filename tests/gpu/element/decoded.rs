@@ -9,14 +9,14 @@ use gst_video::VideoFormat;
 use crate::media::{PICTURES, bundled_detector, picture, shared_cache};
 use crate::stream::{Seen, has, inspect, launch, play};
 
-const FRAMES: usize = 5;
-const DECODERS: [(&str, &str); 2] = [
+pub const FRAMES: usize = 5;
+pub const DECODERS: [(&str, &str); 2] = [
     ("nvh264dec", "video/x-raw(memory:CUDAMemory)"),
     ("nvv4l2decoder", "video/x-raw(memory:NVMM)"),
 ];
 
 /// Writes a picture as a short H.264 stream, in a profile that every decoder here knows.
-fn encode(name: &str, file: &Path) {
+pub fn encode(name: &str, file: &Path) {
     let description = "appsrc name=source ! x264enc tune=zerolatency bitrate=8000 \
          ! video/x-h264,profile=constrained-baseline ! h264parse \
          ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=sink sync=false";

@@ -8,7 +8,7 @@ use gstrsdetectnet::cuda::driver::{check, load};
 use gstrsdetectnet::frame::buffer::FrameShape;
 use gstrsdetectnet::frame::cuda::CudaFrame;
 use gstrsdetectnet::frame::nvmm::NvmmBuffer;
-use gstrsdetectnet::frame::system::PlaneMut;
+use gstrsdetectnet::frame::system::{Plane, PlaneMut};
 use gstrsdetectnet::frame::{
     Colorimetry, DeviceFrame, DeviceStorage, PixelFormat, SystemFrame, SystemFrameMut,
 };
@@ -116,6 +116,23 @@ impl Pixels {
             height: frame.height,
             planes: (0..frame.format.planes()).map(plane).collect(),
         }
+    }
+
+    /// The frame in system memory.
+    pub fn frame(&self) -> SystemFrame<'_> {
+        let mut planes = [Plane::default(); 3];
+        for (index, (plane, data)) in planes.iter_mut().zip(&self.planes).enumerate() {
+            let (stride, _) = self.format.plane_size(index, self.width, self.height);
+            *plane = Plane { data, stride };
+        }
+        SystemFrame::new(
+            self.format,
+            self.colorimetry,
+            self.width,
+            self.height,
+            planes,
+        )
+        .unwrap()
     }
 
     /// This frame with detections drawn by the CPU.
