@@ -12,10 +12,9 @@ use crate::counters::Counters;
 use crate::options::Options;
 
 /// When the frames of a camera are due.
-#[derive(Clone, Copy)]
 pub struct Pace {
     period: Duration,
-    start: Instant,
+    due: Instant,
 }
 
 impl Pace {
@@ -24,21 +23,23 @@ impl Pace {
         let period = Duration::from_secs_f64(1.0 / frames_per_second);
         Self {
             period,
-            start: Instant::now() + period.mul_f64(camera as f64 / cameras as f64),
+            due: Instant::now() + period.mul_f64(camera as f64 / cameras as f64),
         }
     }
 
-    /// Waits until a frame is due; counts it if its time is long past.
-    pub fn wait(&self, frame: usize, counters: &Counters) {
-        let due = self.start + self.period.mul_f64(frame as f64);
+    /// Waits until the next frame is due. One whose time is long past is counted, and those between are lost: a camera
+    /// does not run faster to catch up.
+    pub fn wait(&mut self, counters: &Counters) {
         let now = Instant::now();
-        match due.checked_duration_since(now) {
+        match self.due.checked_duration_since(now) {
             Some(early) => std::thread::sleep(early),
-            None if now - due >= self.period => {
+            None if now - self.due >= self.period => {
                 counters.late.fetch_add(1, Ordering::Relaxed);
+                self.due = now;
             }
             None => {}
         }
+        self.due += self.period;
     }
 }
 
@@ -159,7 +160,7 @@ fn feed(
     let give = move |source: &gst_app::AppSrc, _wanted: u32| {
         if let Some(rate) = paced {
             let pace = pace.get_or_insert_with(|| Pace::new(rate, number, of));
-            pace.wait(next, &counters);
+            pace.wait(&counters);
         }
         // Refused when the camera stops.
         let _ = source.push_buffer(clip.unit(next));

@@ -58,15 +58,14 @@ impl Clip {
             .map_err(|_| "no pipeline")?;
         let sink = pipeline.by_name("units").and_downcast::<gst_app::AppSink>();
         let sink = sink.ok_or("no appsink")?;
-        pipeline.set_state(gst::State::Playing)?;
+        let started = pipeline.set_state(gst::State::Playing);
         let (mut caps, mut units) = (None, Vec::new());
-        while let Some(sample) = sink.try_pull_sample(TIMEOUT) {
+        while let Some(sample) = started.ok().and_then(|_| sink.try_pull_sample(TIMEOUT)) {
             caps = sample.caps_owned();
             units.extend(sample.buffer_owned());
         }
-        let error = pipeline
-            .bus()
-            .and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
+        let bus = pipeline.bus().ok_or("no bus")?;
+        let error = bus.pop_filtered(&[gst::MessageType::Error]);
         pipeline.set_state(gst::State::Null)?;
         if let Some(gst::MessageView::Error(error)) = error.as_ref().map(|error| error.view()) {
             return Err(format!("the clip: {} ({:?})", error.error(), error.debug()).into());

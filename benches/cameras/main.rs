@@ -24,6 +24,7 @@ mod table;
 mod usage;
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use gstrsdetectnet::detector::wants_gpu;
@@ -38,7 +39,17 @@ use crate::usage::Gpu;
 /// Decoded frames that take turns; decoders have no more to give at once.
 const DIFFERENT_FRAMES: usize = 2;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     gst::init()?;
     gstrsdetectnet::plugin_register_static()?;
     let options = Options::from_arguments()?;

@@ -91,10 +91,10 @@ impl Stream {
         let (stop, counters) = (Arc::clone(&self.stop), Arc::clone(&self.counters));
         let paced = options.paced;
         self.thread = Some(std::thread::spawn(move || {
-            let pace = paced.map(|rate| Pace::new(rate, number, of));
+            let mut pace = paced.map(|rate| Pace::new(rate, number, of));
             for number in 0.. {
-                if let Some(pace) = &pace {
-                    pace.wait(number, &counters);
+                if let Some(pace) = &mut pace {
+                    pace.wait(&counters);
                 }
                 let mut frame = frames[number % frames.len()].copy();
                 frame.make_mut().set_pts(PERIOD * number as u64);
