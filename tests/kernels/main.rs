@@ -35,6 +35,7 @@ emulated! {
         every_matrix_and_range,
         averaging_counts_every_sample,
         the_cpu_gives_the_same_numbers,
+        frames_of_common_sizes_give_the_bits_of_the_cpu,
         a_batch_of_different_frames_in_one_launch,
     ;
     decode_cases:

@@ -234,6 +234,10 @@ impl Picture {
     /// A component over an area given in its own samples.
     fn sampled(&self, component: usize, x: Extent, y: Extent) -> f64 {
         let (columns, rows) = self.size(component);
+        if let (Extent::At(x), Extent::At(y)) = (x, y) {
+            return self.interpolated(component, fixed_column(x, columns), fixed_row(y, rows))
+                as f64;
+        }
         let columns = x.shares(columns);
         let row = |row| -> f64 {
             let samples = columns.iter();
@@ -243,6 +247,30 @@ impl Picture {
         };
         let rows = y.shares(rows).into_iter();
         rows.map(|(index, share)| share * row(index)).sum()
+    }
+
+    /// A component between two columns and two rows, in whole numbers: what OpenCV's `resize` does with INTER_LINEAR,
+    /// and the like for ten bits.
+    fn interpolated(
+        &self,
+        component: usize,
+        columns: [(usize, i64); 2],
+        rows: [(usize, i64); 2],
+    ) -> i64 {
+        let (columns_shift, rows_shift) = match self.format {
+            PixelFormat::P010 => (5, 1),
+            _ => (4, 2),
+        };
+        let weighted = |(row, weight): (usize, i64)| {
+            let code = |column| self.code(component, column, row) as i64;
+            let sum: i64 = columns
+                .iter()
+                .map(|(column, weight)| weight * code(*column))
+                .sum();
+            (weight * (sum >> columns_shift)) >> 16
+        };
+        let sum: i64 = rows.into_iter().map(weighted).sum();
+        (sum + (1 << (rows_shift - 1))) >> rows_shift
     }
 
     /// The colour over an area given in pixels, 0 to 255.
@@ -270,6 +298,33 @@ impl Picture {
     }
 }
 
+/// The sample before a place, and the weights of this and the next one in parts of 2048.
+fn fixed_weights(place: f64) -> (i64, [i64; 2]) {
+    let place = place as f32;
+    let before = place.floor();
+    let after = place - before;
+    let weight = |part: f32| f64::from(part * 2048.0).round_ties_even() as i64;
+    (before as i64, [weight(1.0 - after), weight(after)])
+}
+
+/// Outside of a row there is only the sample at its end.
+fn fixed_column(place: f64, columns: usize) -> [(usize, i64); 2] {
+    let (before, [left, right]) = fixed_weights(place);
+    let last = columns as i64 - 1;
+    match before {
+        _ if before < 0 => [(0, 2048), (0, 0)],
+        _ if before >= last => [(columns - 1, 2048), (columns - 1, 0)],
+        _ => [(before as usize, left), (before as usize + 1, right)],
+    }
+}
+
+/// Outside of a column both samples are that at its end, each with its weight.
+fn fixed_row(place: f64, rows: usize) -> [(usize, i64); 2] {
+    let (before, [upper, lower]) = fixed_weights(place);
+    let within = |row: i64| row.clamp(0, rows as i64 - 1) as usize;
+    [(within(before), upper), (within(before + 1), lower)]
+}
+
 /// What a pixel of the tensor takes of one axis, in samples that lie at whole numbers.
 #[derive(Clone, Copy)]
 enum Extent {
@@ -285,7 +340,8 @@ impl Extent {
         let pixel = pixel as f64;
         match shrinking == Shrinking::Average && samples as f64 / placed as f64 > 2.0 {
             true => Self::Between(place(pixel), place(pixel + 1.0)),
-            false => Self::At(place(pixel + 0.5)),
+            // As OpenCV computes it.
+            false => Self::At((pixel + 0.5) * (1.0 / (placed as f64 / samples as f64)) - 0.5),
         }
     }
 

@@ -130,7 +130,7 @@ template <typename Planes> DEVICE Vector crop_chroma(const CropJob &job, const P
         const u32 pair = planes.word_pair(1, x, y);
         return {0.0f, upper_ten(pair & 65535), upper_ten(pair >> 16)};
     }
-    case PACKED_422: return planes.packed_chroma(x, y);
+    case PACKED_422: return real(planes.packed_chroma(x, y));
     default: return {0.0f, float(planes.byte(1, x, y)), float(planes.byte(2, x, y))};
     }
 }
@@ -138,7 +138,7 @@ template <typename Planes> DEVICE Vector crop_chroma(const CropJob &job, const P
 template <typename Planes> DEVICE Vector crop_rgb(const CropJob &job, const Planes &planes, u32 x, u32 y) {
     const u32 order = job.source.order;
     if (job.source.layout == RGB_24) {
-        const Vector triple = planes.byte_triple(x, y);
+        const Vector triple = real(planes.byte_triple(x, y));
         return order == 0 ? triple : reversed(triple);
     }
     const u32 quad = planes.byte_quad(0, x, y);
@@ -256,14 +256,14 @@ DEVICE void copy_place(const CropJob &job, const Planes &planes, u32 x, u32 y, b
         break;
     case PACKED_422:
         if (chroma) {
-            const Vector sample = planes.packed_chroma(half_x, from_y);
+            const Vector sample = real(planes.packed_chroma(half_x, from_y));
             store_chroma(target, x, y, u32(sample.y), u32(sample.z));
         } else {
             store_u8(row + 2 * x + target.order, planes.packed_luma(from_x, from_y));
         }
         break;
     case RGB_24: {
-        const Vector triple = planes.byte_triple(from_x, from_y);
+        const Vector triple = real(planes.byte_triple(from_x, from_y));
         store_bytes(row + 3 * x, u32(triple.x), u32(triple.y), u32(triple.z));
         break;
     }

@@ -90,6 +90,10 @@ DEVICE float minimum(float a, float b) { return __builtin_fminf(a, b); }
 DEVICE float maximum(float a, float b) { return __builtin_fmaxf(a, b); }
 DEVICE float clamp(float value, float low, float high) { return minimum(maximum(value, low), high); }
 DEVICE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
+DEVICE i32 within(i32 value, i32 end) { return value < 0 ? 0 : value > end ? end : value; }
+
+// a * b + c, rounded once. Nothing else is: the kernels are compiled without contraction.
+DEVICE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 
 // Atomic within the memory that all threads of the launch see; the value from before.
 DEVICE u32 fetch_add(u32 *counter, u32 count) { return __atomic_fetch_add(counter, count, __ATOMIC_RELAXED); }
