@@ -7,6 +7,7 @@ mod crops_pad;
 mod detections_pad;
 mod device_crops;
 mod device_pools;
+mod events;
 mod hash_settings;
 mod hashing;
 mod imp;
@@ -18,6 +19,7 @@ mod loading;
 mod memory;
 mod output_settings;
 mod outputs;
+mod passage;
 mod producer;
 mod quality;
 mod queries;
@@ -38,7 +40,8 @@ glib::wrapper! {
     /// (`memory:NVMM`). TensorRT runs the model where a GPU and TensorRT are, else ONNX Runtime on the CPU; both are
     /// found when the element starts. `gst-inspect-1.0 rsdetectnet` lists the properties.
     ///
-    /// A frame that is late already, as downstream says by its QoS events, passes uninspected; none is dropped.
+    /// A frame that is late already, as downstream says by its QoS events, passes uninspected; none is dropped unless
+    /// `late-policy=drop`.
     ///
     /// ```text
     /// gst-launch-1.0 videotestsrc num-buffers=100 ! rsdetectnet overlay=box,label ! videoconvert ! autovideosink
