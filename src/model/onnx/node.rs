@@ -167,3 +167,17 @@ pub fn cast(input: String, output: String, to: ElementType) -> NodeProto {
         ..simple("Cast", vec![input], output)
     }
 }
+
+/// Whether operators of this name, in whatever domain, work with quantised numbers.
+pub fn is_of_quantization(operator: &str) -> bool {
+    matches!(
+        operator,
+        "QuantizeLinear"
+            | "DequantizeLinear"
+            | "DynamicQuantizeLinear"
+            | "QLinearConv"
+            | "QLinearMatMul"
+            | "ConvInteger"
+            | "MatMulInteger"
+    )
+}

@@ -55,16 +55,7 @@ impl Model {
 }
 
 fn is_quantization(node: &NodeProto) -> bool {
-    matches!(
-        node::operator(node),
-        "QuantizeLinear"
-            | "DequantizeLinear"
-            | "DynamicQuantizeLinear"
-            | "QLinearConv"
-            | "QLinearMatMul"
-            | "ConvInteger"
-            | "MatMulInteger"
-    )
+    node::is_of_quantization(node::operator(node))
 }
 
 fn refused(reason: String) -> OnnxError {
