@@ -8,20 +8,19 @@ pub mod draw;
 pub mod driver;
 pub mod planes;
 pub mod seats;
+pub mod staging;
 pub mod stream;
 mod symbols;
 pub mod texture;
 pub mod upload;
 
 use std::ffi::{CStr, c_void};
-use std::mem::ManuallyDrop;
-use std::ops::Deref;
 use std::sync::{Arc, Mutex, Weak};
 
 use cust::module::Module;
 use cust::sys;
 
-use self::context::Context;
+use self::context::{Context, InContext};
 use crate::lock;
 
 pub use driver::{CudaError, DriverError};
@@ -91,52 +90,24 @@ pub struct Kernels {
 }
 
 /// The kernels of a context, for all who work in it.
-#[derive(Debug)]
-pub struct SharedKernels {
-    /// Unloaded while the context is current.
-    kernels: ManuallyDrop<Kernels>,
-    context: Context,
-}
+pub type SharedKernels = InContext<Kernels>;
 
-impl SharedKernels {
+impl Kernels {
     /// Those of a context, which are loaded where nobody has them yet.
-    pub fn of(context: &Context) -> Result<Arc<Self>, CudaError> {
+    pub fn shared(context: &Context) -> Result<Arc<SharedKernels>, CudaError> {
         static LOADED: Mutex<Vec<Weak<SharedKernels>>> = Mutex::new(Vec::new());
 
         let mut loaded = lock(&LOADED);
         loaded.retain(|kernels| kernels.strong_count() > 0);
         let mut there = loaded.iter().filter_map(Weak::upgrade);
-        if let Some(kernels) = there.find(|k| k.context.handle() == context.handle()) {
+        if let Some(kernels) = there.find(|k| k.context().handle() == context.handle()) {
             return Ok(kernels);
         }
-        let _current = context.enter()?;
-        let kernels = Arc::new(Self {
-            kernels: ManuallyDrop::new(Kernels::load()?),
-            context: context.clone(),
-        });
+        let kernels = Arc::new(InContext::make(context, Self::load)?);
         loaded.push(Arc::downgrade(&kernels));
         Ok(kernels)
     }
-}
 
-impl Deref for SharedKernels {
-    type Target = Kernels;
-
-    fn deref(&self) -> &Kernels {
-        &self.kernels
-    }
-}
-
-impl Drop for SharedKernels {
-    fn drop(&mut self) {
-        // Without its context, there is nothing left to unload, and the driver only returns errors.
-        let _current = self.context.enter();
-        // SAFETY: the kernels are not used again.
-        unsafe { ManuallyDrop::drop(&mut self.kernels) };
-    }
-}
-
-impl Kernels {
     /// Loads the kernels into the current context. The first time on a machine takes the driver a moment,
     /// as it translates them for the GPU.
     pub fn load() -> Result<Self, CudaError> {

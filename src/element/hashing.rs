@@ -109,7 +109,7 @@ impl Makers {
                 let here = here.filter(|maker| maker.context().handle() == handle);
                 let maker = match here {
                     Some(maker) => maker,
-                    None => DeviceThumbnailer::new(context.clone())?,
+                    None => DeviceThumbnailer::new(context)?,
                 };
                 let maker = self.on_gpu.insert(maker);
                 maker.append(frames, pending, areas, side, thumbnails)

@@ -3,20 +3,19 @@
 //! A warp adds up a part of a cell, the last warp of a cell makes its byte; only the bytes cross to the host. The
 //! structs of C layout are those of `src/cuda/kernels/thumbnail.cuh`.
 
-use std::ffi::c_void;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use cust::memory::{DeviceBuffer, LockedBuffer};
+use cust::memory::DeviceBuffer;
 use cust::sys::{self, CUstream};
 
 use super::{Area, Levels, MAX_SIDE};
 use crate::crop::Rectangle;
-use crate::cuda::context::Context;
+use crate::cuda::context::{Context, InContext};
 use crate::cuda::driver::check;
 use crate::cuda::planes::{self, PlaneError};
+use crate::cuda::staging::Staging;
 use crate::cuda::stream::{Event, Stream};
-use crate::cuda::texture::PointTexture;
+use crate::cuda::texture::FrameTextures;
 use crate::cuda::{CudaError, Kernels, SharedKernels};
 use crate::frame::{DeviceFrame, DeviceStorage, PendingStream};
 
@@ -227,16 +226,12 @@ fn slices(width: usize, height: usize, side: usize) -> usize {
 }
 
 /// Makes thumbnails of frames of one context, and waits for them.
-pub struct DeviceThumbnailer {
-    /// Everything that lies on the GPU, freed while the context is current.
-    machine: ManuallyDrop<Machine>,
-    context: Context,
-}
+pub struct DeviceThumbnailer(InContext<Machine>);
 
 /// The parts on the GPU. They are used only while their context is current.
 struct Machine {
     room: Option<Room>,
-    textures: Vec<PointTexture>,
+    textures: FrameTextures,
     frames: Vec<DeviceFrame>,
     kernels: Arc<SharedKernels>,
     finished: Event,
@@ -247,32 +242,28 @@ struct Machine {
 /// Memory for so many cells as each of its buffers has entries.
 struct Room {
     sums: DeviceBuffer<u64>,
-    cells: DeviceBuffer<u8>,
-    host: LockedBuffer<u8>,
+    cells: Staging,
 }
 
 impl DeviceThumbnailer {
-    pub fn new(context: Context) -> Result<Self, CudaError> {
-        let current = context.enter()?;
-        let machine = Machine {
-            room: None,
-            textures: Vec::new(),
-            frames: Vec::new(),
-            kernels: SharedKernels::of(&context)?,
-            finished: Event::new()?,
-            produced: Event::new()?,
-            stream: Stream::new()?,
-        };
-        drop(current);
-        Ok(Self {
-            machine: ManuallyDrop::new(machine),
-            context,
-        })
+    pub fn new(context: &Context) -> Result<Self, CudaError> {
+        let machine = InContext::make(context, || {
+            Ok::<_, CudaError>(Machine {
+                room: None,
+                textures: FrameTextures::default(),
+                frames: Vec::new(),
+                kernels: Kernels::shared(context)?,
+                finished: Event::new()?,
+                produced: Event::new()?,
+                stream: Stream::new()?,
+            })
+        })?;
+        Ok(Self(machine))
     }
 
     /// The context in which frames must lie.
     pub fn context(&self) -> &Context {
-        &self.context
+        self.0.context()
     }
 
     /// Appends the thumbnails of areas of frames that are mapped in this context, each `side` x `side` bytes.
@@ -285,23 +276,13 @@ impl DeviceThumbnailer {
         side: usize,
         thumbnails: &mut Vec<u8>,
     ) -> Result<(), ThumbnailError> {
-        let _current = self.context.enter()?;
-        let machine = &mut self.machine;
+        let (_current, machine) = self.0.enter()?;
         let appended = machine.append(frames, pending, areas, side, thumbnails);
         if appended.is_err() {
             // Sums of launches that did not end are not 0.
             machine.room = None;
         }
         appended
-    }
-}
-
-impl Drop for DeviceThumbnailer {
-    fn drop(&mut self) {
-        // Without its context, there is no memory left to free, and the driver only returns errors.
-        let _current = self.context.enter();
-        // SAFETY: the machine is not used again.
-        unsafe { ManuallyDrop::drop(&mut self.machine) };
     }
 }
 
@@ -325,7 +306,7 @@ impl Machine {
         self.stream.finish(&self.finished)?;
         self.textures.clear();
         enqueued?;
-        let host = self.room.as_ref().map(|room| &room.host[..count]);
+        let host = self.room.as_ref().map(|room| &room.cells.host[..count]);
         thumbnails.extend_from_slice(host.unwrap_or_default());
         Ok(())
     }
@@ -354,7 +335,7 @@ impl Machine {
             unsafe { stream.follow(pending.0, produced) }?;
         }
         let sums = room.sums.as_device_ptr().as_raw();
-        let cells = room.cells.as_device_ptr().as_raw();
+        let cells = room.cells.address();
         let mut done = 0;
         while done < areas.len() {
             let offset = (done * side * side) as u64;
@@ -370,31 +351,18 @@ impl Machine {
             unsafe { batch.launch(kernels, stream.raw()) }?;
             done += taken;
         }
-        // SAFETY: both buffers have so many bytes, and live until the wait that follows.
-        check("cuMemcpyDtoHAsync", unsafe {
-            sys::cuMemcpyDtoHAsync_v2(
-                room.host.as_mut_ptr().cast::<c_void>(),
-                cells,
-                count,
-                stream.raw(),
-            )
-        })?;
+        // SAFETY: there are so many bytes, and they live until the wait that follows.
+        unsafe { room.cells.download(count, stream.raw()) }?;
         Ok(())
     }
 
-    /// The frames as kernels can read them: arrays through textures, which live until the launches are done.
+    /// The frames as kernels can read them, of which they read the first plane: arrays through textures, which live until
+    /// the launches are done.
     fn make_readable(&mut self, frames: &[DeviceFrame]) -> Result<(), CudaError> {
         self.frames.clear();
         for frame in frames {
-            let mut frame = *frame;
-            if frame.storage == DeviceStorage::BlockLinear {
-                let plane = &mut frame.planes[0];
-                // SAFETY: the array belongs to the frame, which is mapped until the launches are done.
-                let texture = unsafe { PointTexture::new(plane.pointer as _) }?;
-                plane.pointer = texture.object();
-                self.textures.push(texture);
-                frame.storage = DeviceStorage::Texture;
-            }
+            // SAFETY: the arrays belong to the frame, which is mapped until the launches are done.
+            let frame = unsafe { self.textures.readable(frame, 1) }?;
             self.frames.push(frame);
         }
         Ok(())
@@ -402,27 +370,17 @@ impl Machine {
 
     /// Makes room for so many cells.
     fn make_room(&mut self, cells: usize) -> Result<(), CudaError> {
-        if self
-            .room
-            .as_ref()
-            .is_some_and(|room| room.host.len() >= cells)
-        {
+        let has_room = |room: &Room| room.cells.size() >= cells;
+        if self.room.as_ref().is_some_and(has_room) {
             return Ok(());
         }
         self.room = None;
         let cells = cells.next_power_of_two();
-        let host = LockedBuffer::new(&0, cells).map_err(CudaError::during("cuMemAllocHost"))?;
-        // SAFETY: sums are cleared below, and cells are written before they are read.
-        let (sums, bytes) = unsafe {
-            (
-                DeviceBuffer::<u64>::uninitialized(cells),
-                DeviceBuffer::<u8>::uninitialized(cells),
-            )
-        };
+        // SAFETY: the sums are cleared below.
+        let sums = unsafe { DeviceBuffer::<u64>::uninitialized(cells) };
         let room = Room {
             sums: sums.map_err(CudaError::during("cuMemAlloc"))?,
-            cells: bytes.map_err(CudaError::during("cuMemAlloc"))?,
-            host,
+            cells: Staging::new(cells)?,
         };
         // SAFETY: the buffer has as many words; launches follow on the same stream.
         check("cuMemsetD32Async", unsafe {

@@ -86,7 +86,7 @@ fn by_the_cpu(pictures: &[Picture], areas: &[Area], side: usize) -> Vec<u8> {
 #[ignore = "needs an NVIDIA GPU"]
 fn frames_and_boxes_of_every_memory_have_the_bytes_of_the_cpu() {
     let gpu = Gpu::new();
-    let mut thumbnailer = DeviceThumbnailer::new(current_context()).unwrap();
+    let mut thumbnailer = DeviceThumbnailer::new(&current_context()).unwrap();
     let pictures: Vec<Picture> = FORMATS
         .into_iter()
         .zip(0..)
@@ -116,7 +116,7 @@ fn frames_and_boxes_of_every_memory_have_the_bytes_of_the_cpu() {
 #[ignore = "needs an NVIDIA GPU"]
 fn block_linear_frames_have_the_bytes_of_the_cpu() {
     let gpu = Gpu::new();
-    let mut thumbnailer = DeviceThumbnailer::new(current_context()).unwrap();
+    let mut thumbnailer = DeviceThumbnailer::new(&current_context()).unwrap();
     let pictures = [
         (PixelFormat::Nv12, (1920, 1080)),
         (PixelFormat::Rgba, (640, 363)),
@@ -140,7 +140,7 @@ fn block_linear_frames_have_the_bytes_of_the_cpu() {
 #[ignore = "needs an NVIDIA GPU"]
 fn after_an_error_the_next_thumbnails_are_right() {
     let gpu = Gpu::new();
-    let mut thumbnailer = DeviceThumbnailer::new(current_context()).unwrap();
+    let mut thumbnailer = DeviceThumbnailer::new(&current_context()).unwrap();
     let pictures = [Picture::noise(
         PixelFormat::Nv12,
         Colorimetry::default(),
@@ -169,7 +169,7 @@ fn after_an_error_the_next_thumbnails_are_right() {
 fn timings() {
     const ROUNDS: usize = 500;
     let gpu = Gpu::new();
-    let mut thumbnailer = DeviceThumbnailer::new(current_context()).unwrap();
+    let mut thumbnailer = DeviceThumbnailer::new(&current_context()).unwrap();
     let size = (1920, 1080);
     let pictures = [Picture::noise(
         PixelFormat::Nv12,

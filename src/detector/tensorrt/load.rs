@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use cust::memory::DeviceBuffer;
 
-use super::lane::{EngineLane, Machine, Run};
+use super::lane::{EngineLane, Machine, Run, Work};
 use crate::cuda::context::{Context, driver_version};
 use crate::cuda::stream::{Event, Stream};
+use crate::cuda::texture::FrameTextures;
 use crate::cuda::{CudaError, SharedKernels};
 use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, Outputs};
 use crate::decode::{Family, Layout};
@@ -76,7 +77,7 @@ impl LoadedEngine {
         Batches::Each(taken.chain(ends).collect()).sizes()
     }
 
-    /// Room to run batches of one size in, which has run one. The context is current.
+    /// Room to run batches of one size in, which has run one.
     pub fn new_lane(
         &self,
         batch: u32,
@@ -84,6 +85,15 @@ impl LoadedEngine {
         kernels: &Arc<SharedKernels>,
         context: &Context,
     ) -> Result<EngineLane, LoadError> {
+        EngineLane::new(context, || self.new_machine(batch, options, kernels))
+    }
+
+    fn new_machine(
+        &self,
+        batch: u32,
+        options: &DetectorOptions,
+        kernels: &Arc<SharedKernels>,
+    ) -> Result<Machine, LoadError> {
         let tensors = self.engine.tensors();
         let layout = recognize(tensors)?;
         let (input, element, geometry) = image_input(tensors)?;
@@ -99,21 +109,22 @@ impl LoadedEngine {
             slots: batch,
         };
         let preparation = layout.default_preparation(element_type(tensors[input].data_type));
-        let machine = Machine {
+        Ok(Machine {
             preprocessor: Preprocessor::new(tensor, preparation, options.shrinking),
             slots: Vec::with_capacity(batch),
-            textures: Vec::new(),
-            batch,
+            textures: FrameTextures::default(),
             run: Run::Plain,
-            decoder: Decoder::new(device_outputs, batch, MAX_DETECTIONS)?,
-            network,
-            kernels: Arc::clone(kernels),
+            work: Work {
+                batch,
+                network,
+                decoder: Decoder::new(device_outputs, batch, MAX_DETECTIONS)?,
+                kernels: Arc::clone(kernels),
+            },
             finished: Event::new()?,
             produced: Event::new()?,
             stream: Stream::new()?,
             _tensors: memory,
-        };
-        Ok(EngineLane::new(machine, context.clone())?)
+        })
     }
 
     /// Keeps what TensorRT-RTX compiled, for the next start.
@@ -187,8 +198,8 @@ pub(super) fn load_engine(
     let (major, minor) = context.compute_capability()?;
     let build = BuildOptions {
         precision: options.precision,
-        // Engines for one size alone are the fastest, and the quickest to start: on an H100, TensorRT-RTX makes
-        // SSD-MobileNet-V2 ready in 0.9 s and runs it in 0.24 ms, against 3.9 s and 0.31 ms for batches of 1 to 8.
+        // Engines for one size alone are the fastest, and the quickest to start: TensorRT-RTX compiles the kernels of a
+        // range anew at each start.
         batches: Batches::Each(vec![batch]),
         specialization: Specialization::Eager,
         dla_core: options.dla_core,
