@@ -7,6 +7,9 @@
 //! frame through the element (preprocessing, network, decoding, metadata) one at a time, and the host's CPU time.
 //! Then come the crops a second through the element, 32 of each frame, made 224x224 RGBA in each memory.
 
+#[path = "common/cpu_time.rs"]
+mod cpu_time;
+
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -14,6 +17,8 @@ use gst::prelude::*;
 use gst_check::Harness;
 use gstrsdetectnet::cuda::context::Context;
 use gstrsdetectnet::detector::{DetectorOptions, Precision, TensorRtModel};
+
+use cpu_time::cpu_time;
 
 const DECODERS: [(&str, &str); 2] = [
     ("nvh264dec", "video/x-raw(memory:CUDAMemory)"),
@@ -90,19 +95,6 @@ fn decode(
     }
 }
 
-fn cpu_time_of_this_thread() -> Duration {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the call fills the struct it is given.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    [usage.ru_utime, usage.ru_stime]
-        .map(|time| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000))
-        .into_iter()
-        .sum()
-}
-
 /// Frames that warm up.
 const WARM_UP: u32 = 50;
 
@@ -126,11 +118,11 @@ fn through_element(
         Ok::<_, gst::glib::BoolError>(())
     };
     pass(WARM_UP)?;
-    let (start, cpu) = (Instant::now(), cpu_time_of_this_thread());
+    let (start, cpu) = (Instant::now(), cpu_time(libc::RUSAGE_THREAD));
     pass(frames)?;
     Ok((
         start.elapsed() / frames,
-        (cpu_time_of_this_thread() - cpu) / frames,
+        (cpu_time(libc::RUSAGE_THREAD) - cpu) / frames,
     ))
 }
 

@@ -5,10 +5,18 @@
 //!
 //! The frames are 1080p NV12 of a picture with the noise of a sensor, other noise in each, from memory.
 
+#[path = "common/cpu_time.rs"]
+mod cpu_time;
+#[path = "common/options.rs"]
+mod options;
+
 use std::error::Error;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
+
+use cpu_time::cpu_time;
+use options::Options;
 
 const WIDTH: u32 = 1920;
 const HEIGHT: u32 = 1080;
@@ -17,60 +25,11 @@ const DIFFERENT_FRAMES: u32 = 16;
 /// The standard deviation of the noise, about, in levels: that of a small sensor in a lit room.
 const NOISE: f32 = 3.0;
 
-struct Options {
-    model: String,
-    labels: Option<String>,
-    threads: u32,
-    rounds: usize,
-    frames: u32,
-    limit: f32,
-}
-
-impl Options {
-    fn from_arguments() -> Result<Self, Box<dyn Error>> {
-        let mut options = Self {
-            model: "ssd-mobilenet-v2".into(),
-            labels: None,
-            threads: 2,
-            rounds: 3,
-            frames: 300,
-            limit: 0.5,
-        };
-        let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
-        while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or("every option takes a value")?;
-            match name.as_str() {
-                "--model" => options.model = value,
-                "--labels" => options.labels = Some(value),
-                "--threads" => options.threads = value.parse()?,
-                "--rounds" => options.rounds = value.parse()?,
-                "--frames" => options.frames = value.parse()?,
-                "--limit" => options.limit = value.parse()?,
-                other => return Err(format!("unknown option {other}").into()),
-            }
-        }
-        Ok(options)
-    }
-}
-
 /// What a number of frames took.
 struct Measured {
     wall: Duration,
     cpu: Duration,
     stats: gst::Structure,
-}
-
-fn cpu_time_of_this_process() -> Duration {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the call fills the struct it is given.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    [usage.ru_utime, usage.ru_stime]
-        .map(|time| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000))
-        .into_iter()
-        .sum()
 }
 
 fn info() -> Result<gst_video::VideoInfo, Box<dyn Error>> {
@@ -105,8 +64,10 @@ fn noisy_frame(info: &gst_video::VideoInfo, number: u32) -> gst::Buffer {
     gst::Buffer::from_mut_slice(pixels)
 }
 
+/// Sends so many frames, those given in turns.
 fn measure(
     frames: &[gst::Buffer],
+    count: u32,
     options: &Options,
     limit: f32,
 ) -> Result<Measured, Box<dyn Error>> {
@@ -118,9 +79,7 @@ fn measure(
     .map_err(|_| "not a pipeline")?;
     let by_name = |name| pipeline.by_name(name).ok_or("no such element");
     let detector = by_name("detector")?;
-    detector.set_property("model", &options.model);
-    detector.set_property("labels", &options.labels);
-    detector.set_property("threads", options.threads);
+    options.apply(&detector);
     detector.set_property("skip-unchanged", limit);
     let source = by_name("frames")?.downcast::<gst_app::AppSrc>();
     let source = source.map_err(|_| "no appsrc")?;
@@ -129,17 +88,17 @@ fn measure(
     source.push_buffer(frames[0].copy())?;
     pipeline.set_state(gst::State::Paused)?;
     pipeline.state(None).0?;
-    for frame in frames.iter().cycle().skip(1).take(options.frames as usize) {
+    for frame in frames.iter().cycle().skip(1).take(count as usize) {
         source.push_buffer(frame.copy())?;
     }
     source.end_of_stream()?;
-    let (start, cpu) = (Instant::now(), cpu_time_of_this_process());
+    let (start, cpu) = (Instant::now(), cpu_time(libc::RUSAGE_SELF));
     pipeline.set_state(gst::State::Playing)?;
     let end = [gst::MessageType::Eos, gst::MessageType::Error];
     let message = bus.timed_pop_filtered(None, &end).ok_or("no message")?;
     let measured = Measured {
         wall: start.elapsed(),
-        cpu: cpu_time_of_this_process() - cpu,
+        cpu: cpu_time(libc::RUSAGE_SELF) - cpu,
         stats: detector.property("stats"),
     };
     pipeline.set_state(gst::State::Null)?;
@@ -152,14 +111,22 @@ fn measure(
 fn main() -> Result<(), Box<dyn Error>> {
     gst::init()?;
     gstrsdetectnet::plugin_register_static()?;
-    let options = Options::from_arguments()?;
+    let (mut frames_a_row, mut limit) = (300, 0.5);
+    let options = Options::from_arguments(3, |name, value| {
+        match name {
+            "--frames" => frames_a_row = value.parse()?,
+            "--limit" => limit = value.parse()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
     let info = info()?;
     let frames: Vec<_> = (0..DIFFERENT_FRAMES)
         .map(|number| noisy_frame(&info, number))
         .collect();
     println!(
         "{}, 1920x1080 NV12 with noise of {NOISE} levels, {} threads, {} frames a row",
-        options.model, options.threads, options.frames
+        options.model, options.threads, frames_a_row
     );
     println!(
         "{:>14} {:>10} {:>10} {:>16} {:>20} {:>12}",
@@ -172,9 +139,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let mut best = [f64::INFINITY; 2];
     for _ in 0..options.rounds {
-        for (limit, best) in [0.0, options.limit].into_iter().zip(&mut best) {
-            let measured = measure(&frames, &options, limit)?;
-            let frames = f64::from(options.frames);
+        for (limit, best) in [0.0, limit].into_iter().zip(&mut best) {
+            let measured = measure(&frames, frames_a_row, &options, limit)?;
+            let frames = f64::from(frames_a_row);
             let cpu = 1000.0 * measured.cpu.as_secs_f64() / frames;
             *best = best.min(cpu);
             let count = |name| measured.stats.get::<u64>(name);

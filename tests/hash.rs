@@ -173,6 +173,19 @@ fn alpha_counts_as_over_black_and_padding_does_not_count() {
     }
 }
 
+/// The pads `src`, `detections` and `crops` of an element that gets pictures like this one, and its bus.
+fn all_outputs(element: &gst::Element, picture: &Picture) -> ([Harness; 3], gst::Bus) {
+    let mut harness = Harness::with_element(element, Some("sink"), Some("src"));
+    let lines = Harness::with_element(element, None, Some("detections"));
+    let crops = Harness::with_element(element, None, Some("crops"));
+    harness.set_src_caps(picture.info().to_caps().unwrap());
+    let mut outputs = [harness, lines, crops];
+    outputs.iter_mut().for_each(Harness::play);
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    (outputs, bus)
+}
+
 fn elements_of_bus(bus: &gst::Bus) -> Vec<gst::Structure> {
     let messages = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element]));
     messages
@@ -193,15 +206,7 @@ fn message_line_and_crop_carry_the_same_hashes_as_the_metadata() {
         .property("post-messages", true)
         .build()
         .unwrap();
-    let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
-    let mut lines = Harness::with_element(&element, None, Some("detections"));
-    let mut crops = Harness::with_element(&element, None, Some("crops"));
-    harness.set_src_caps(picture.info().to_caps().unwrap());
-    for harness in [&mut harness, &mut lines, &mut crops] {
-        harness.play();
-    }
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let ([mut harness, mut lines, mut crops], bus) = all_outputs(&element, &picture);
     let buffer = harness.push_and_pull(timed(&picture, 0)).unwrap();
 
     let frame = frame_details(&buffer).unwrap().hash.unwrap();
@@ -383,15 +388,7 @@ fn an_unchanged_frame_gets_the_last_result_marked_as_repeated() {
         .property("overlay", "box")
         .build()
         .unwrap();
-    let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
-    let mut lines = Harness::with_element(&element, None, Some("detections"));
-    let mut crops = Harness::with_element(&element, None, Some("crops"));
-    harness.set_src_caps(picture.info().to_caps().unwrap());
-    for harness in [&mut harness, &mut lines, &mut crops] {
-        harness.play();
-    }
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let ([mut harness, mut lines, mut crops], bus) = all_outputs(&element, &picture);
     let first = harness.push_and_pull(timed(&picture, 0)).unwrap();
     let second = harness.push_and_pull(timed(&dotted, 1)).unwrap();
     assert_eq!(fates(&element), [1, 1]);

@@ -30,19 +30,10 @@ fn sharing(stream: &Stream) -> u32 {
     stream.stats().get("model-streams").unwrap()
 }
 
-/// Two red cells, a blue one and a weak green one.
-fn picture() -> Picture {
-    Picture::grey(64, 64)
-        .with_cell(1, 1, RED)
-        .with_cell(2, 1, RED)
-        .with_cell(5, 5, BLUE)
-        .with_cell(7, 0, [0, 153, 0])
-}
-
-/// The labels that the element finds in [`picture`].
+/// The labels that the element finds in [`four_cells`].
 fn labels(stream: &Stream) -> Vec<String> {
     stream.sink.take();
-    stream.source.push(picture().buffer()).unwrap();
+    stream.source.push(four_cells().buffer()).unwrap();
     stream.sink.wait_for_frames(1);
     let found = stream
         .sink
@@ -331,7 +322,7 @@ fn an_element_that_fails_fails_alone() {
         for stream in &streams {
             scope.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
-                    stream.source.push(picture().buffer()).unwrap();
+                    stream.source.push(four_cells().buffer()).unwrap();
                     frames.fetch_add(1, Ordering::SeqCst);
                 }
             });
@@ -379,8 +370,8 @@ fn elements_that_start_at_once_all_share_one_model() {
             let begin = || {
                 let element = gst::ElementFactory::make("rsdetectnet").build().unwrap();
                 start.wait();
-                let stream = Stream::playing(&element, &picture().info());
-                stream.source.push(picture().buffer()).unwrap();
+                let stream = Stream::playing(&element, &four_cells().info());
+                stream.source.push(four_cells().buffer()).unwrap();
                 started.wait();
                 stream
             };
@@ -415,8 +406,11 @@ fn elements_that_start_a_broken_model_at_once_all_fail() {
                 if element.set_state(gst::State::Paused).is_ok() {
                     let mut harness =
                         gst_check::Harness::with_element(&element, Some("sink"), Some("src"));
-                    harness.set_src_caps(picture().info().to_caps().unwrap());
-                    assert_eq!(harness.push(picture().buffer()), Err(gst::FlowError::Error));
+                    harness.set_src_caps(four_cells().info().to_caps().unwrap());
+                    assert_eq!(
+                        harness.push(four_cells().buffer()),
+                        Err(gst::FlowError::Error)
+                    );
                 }
                 let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
                 let gst::MessageView::Error(error) = message.view() else {
@@ -461,7 +455,7 @@ fn who_waits_for_another_s_load_can_be_stopped_and_who_goes_on_waiting_gets_the_
         thread::sleep(Duration::from_millis(300));
 
         assert!(stopped.set_state(gst::State::Paused).is_ok());
-        let waiting = Stream::playing(&patient, &picture().info());
+        let waiting = Stream::playing(&patient, &four_cells().info());
         let begin = Instant::now();
         stopped.set_state(gst::State::Null).unwrap();
         println!("stopped after {:?}", begin.elapsed());
@@ -472,7 +466,7 @@ fn who_waits_for_another_s_load_can_be_stopped_and_who_goes_on_waiting_gets_the_
         );
 
         let pushed = scope.spawn(move || {
-            waiting.source.push(picture().buffer()).unwrap();
+            waiting.source.push(four_cells().buffer()).unwrap();
             waiting
         });
         // Further copies of the model read the labels as well.
@@ -549,13 +543,13 @@ fn child_starts_and_stops() {
         init();
         let element = || gst::ElementFactory::make("rsdetectnet").build().unwrap();
         let streams: Vec<_> = (0..3)
-            .map(|_| Stream::playing(&element(), &picture().info()))
+            .map(|_| Stream::playing(&element(), &four_cells().info()))
             .collect();
         thread::scope(|scope| {
             for stream in &streams {
                 scope.spawn(|| {
                     for _ in 0..5 {
-                        stream.source.push(picture().buffer()).unwrap();
+                        stream.source.push(four_cells().buffer()).unwrap();
                     }
                 });
             }

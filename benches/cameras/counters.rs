@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
+use crate::cpu_time::cpu_time;
 use crate::delay::{Delays, Histogram};
-use crate::usage::{Gpu, Load, cpu_time};
+use crate::usage::{Gpu, Load};
 
 /// NVML averages over a sixth of a second or more.
 const LOOK: Duration = Duration::from_millis(100);
@@ -78,7 +79,7 @@ impl Window {
             camera.delays.take();
             camera.late.store(0, Ordering::Relaxed);
         }
-        let (start, cpu, before) = (Instant::now(), cpu_time(), frames());
+        let (start, cpu, before) = (Instant::now(), cpu_time(libc::RUSAGE_SELF), frames());
         let mut loads = Vec::new();
         while start.elapsed().as_secs_f64() < seconds {
             std::thread::sleep(LOOK);
@@ -87,7 +88,7 @@ impl Window {
         let mut window = Self {
             elapsed: start.elapsed(),
             frames: frames() - before,
-            cpu: cpu_time() - cpu,
+            cpu: cpu_time(libc::RUSAGE_SELF) - cpu,
             memory: gpu.and_then(Gpu::memory),
             load: mean(&loads),
             ..Self::default()

@@ -14,6 +14,8 @@ mod alone;
 mod camera;
 mod clip;
 mod counters;
+#[path = "../common/cpu_time.rs"]
+mod cpu_time;
 mod delay;
 mod memory;
 mod options;

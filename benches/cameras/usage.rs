@@ -1,23 +1,8 @@
-//! What the machine does meanwhile: the processor by getrusage, the GPU by NVML where there is one.
+//! What the GPU does meanwhile, by NVML where there is one.
 
 use std::ffi::{c_int, c_uint, c_void};
-use std::time::Duration;
 
 use libloading::Library;
-
-/// The processor's time that this process has used so far.
-pub fn cpu_time() -> Duration {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the call fills the struct it is given.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    [usage.ru_utime, usage.ru_stime]
-        .map(|time| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000))
-        .into_iter()
-        .sum()
-}
 
 /// `nvmlUtilization_t` (nvml.h).
 #[repr(C)]

@@ -4,6 +4,8 @@
 
 #[path = "element/batch.rs"]
 mod batch;
+#[path = "element/clip.rs"]
+mod clip;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "element/decoded.rs"]

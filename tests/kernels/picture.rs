@@ -1,32 +1,19 @@
 //! A frame of noise, and what preprocessing must make of it: plain loops, in whole numbers where the rules have them
 //! and else in double precision.
 
-use gstrsdetectnet::frame::system::Plane;
+#[path = "../common/frames.rs"]
+pub mod frames;
+
 use gstrsdetectnet::frame::{
     Colorimetry, DeviceFrame, DevicePlane, DeviceStorage, PixelFormat, SystemFrame,
 };
 use gstrsdetectnet::preprocess::Placement;
 
+pub use frames::FORMATS;
+use frames::system_frame;
+
 use crate::machine::Machine;
 use crate::random::Random;
-
-pub const FORMATS: [PixelFormat; 15] = [
-    PixelFormat::Nv12,
-    PixelFormat::Nv21,
-    PixelFormat::I420,
-    PixelFormat::P010,
-    PixelFormat::Yuy2,
-    PixelFormat::Uyvy,
-    PixelFormat::Rgb,
-    PixelFormat::Bgr,
-    PixelFormat::Rgba,
-    PixelFormat::Bgra,
-    PixelFormat::Rgbx,
-    PixelFormat::Bgrx,
-    PixelFormat::Argb,
-    PixelFormat::Xrgb,
-    PixelFormat::Gray8,
-];
 
 pub struct Picture {
     pub format: PixelFormat,
@@ -106,21 +93,8 @@ impl Picture {
 
     /// The frame in this process's own memory.
     pub fn system(&self) -> SystemFrame<'_> {
-        let mut planes = [Plane::default(); 3];
-        for (plane, (data, stride)) in planes.iter_mut().zip(&self.planes) {
-            *plane = Plane {
-                data,
-                stride: *stride,
-            };
-        }
-        SystemFrame::new(
-            self.format,
-            self.colorimetry,
-            self.width,
-            self.height,
-            planes,
-        )
-        .unwrap()
+        let size = (self.width, self.height);
+        system_frame(self.format, self.colorimetry, size, &self.planes)
     }
 
     /// The bytes of each plane, and from one row to the next.

@@ -1,28 +1,15 @@
 //! Pictures in every pixel format, and what preprocessing must make of them: slow and plain.
 
-use gstrsdetectnet::frame::system::{Plane, PlaneMut};
+#[path = "../common/frames.rs"]
+mod frames;
+
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat, SystemFrame, SystemFrameMut};
 use gstrsdetectnet::preprocess::{
     ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, Shrinking, TensorLayout,
 };
 
-pub const FORMATS: [PixelFormat; 15] = [
-    PixelFormat::Nv12,
-    PixelFormat::Nv21,
-    PixelFormat::I420,
-    PixelFormat::P010,
-    PixelFormat::Yuy2,
-    PixelFormat::Uyvy,
-    PixelFormat::Rgb,
-    PixelFormat::Bgr,
-    PixelFormat::Rgba,
-    PixelFormat::Bgra,
-    PixelFormat::Rgbx,
-    PixelFormat::Bgrx,
-    PixelFormat::Argb,
-    PixelFormat::Xrgb,
-    PixelFormat::Gray8,
-];
+pub use frames::FORMATS;
+use frames::{system_frame, system_frame_mut};
 
 #[derive(Debug)]
 pub struct Picture {
@@ -121,29 +108,14 @@ impl Picture {
     }
 
     pub fn frame(&self) -> SystemFrame<'_> {
-        let planes = self.planes.each_ref().map(|(data, stride)| Plane {
-            data,
-            stride: *stride,
-        });
-        SystemFrame::new(
-            self.format,
-            self.colorimetry,
-            self.width,
-            self.height,
-            planes,
-        )
-        .expect("the planes fit the format")
+        let size = (self.width, self.height);
+        system_frame(self.format, self.colorimetry, size, &self.planes)
     }
 
     /// The same to be drawn into.
     pub fn frame_mut(&mut self) -> SystemFrameMut<'_> {
-        let (format, colorimetry) = (self.format, self.colorimetry);
-        let planes = self.planes.each_mut().map(|(data, stride)| PlaneMut {
-            data,
-            stride: *stride,
-        });
-        SystemFrameMut::new(format, colorimetry, self.width, self.height, planes)
-            .expect("the planes fit the format")
+        let size = (self.width, self.height);
+        system_frame_mut(self.format, self.colorimetry, size, &mut self.planes)
     }
 
     /// The stored numbers of a component's samples in a rectangle of pixels: x, y, width and height.

@@ -1,23 +1,21 @@
 //! Hashes of frames in GPU memory are those of the same pixels in system memory, and frames that look the same pass
 //! uninspected there too.
 
-use cust::memory::DeviceBuffer;
-use cust::sys;
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo};
 use gstrsdetectnet::cuda::context::Context;
-use gstrsdetectnet::cuda::driver::check;
 use gstrsdetectnet::thumbnail::cpu::Thumbnailer;
 use gstrsdetectnet::thumbnail::{Area, pixels_of};
 use gstrsdetectnet::{LabeledDetection, frame_details};
 
+use crate::clip::{FRAMES, encode};
 use crate::common::{BLUE, Picture, RED, init};
-use crate::decoded::{DECODERS, FRAMES, encode};
+use crate::decoded::DECODERS;
 use crate::media::{COLORS_SSD, bundled_detector, shared_cache};
 use crate::pixels::Pixels;
-use crate::stream::{colorful, has, launch, play, play_each, uploads};
-use crate::surface::{SIDE, batch};
+use crate::stream::{EVERY_KIND, colorful, has, launch, play, play_each, uploads};
+use crate::surface::{SIDE, batch, caps, overwrite, upload};
 
 /// What the CPU makes of a frame's pixels.
 fn frame_hash(pixels: &Pixels, side: usize) -> Vec<u8> {
@@ -41,12 +39,12 @@ fn object_hash(pixels: &Pixels, found: &LabeledDetection, side: usize) -> Vec<u8
 
 /// Asserts that frame and objects of a buffer have the hashes of its pixels.
 fn check_hashes(sample: &gst::Sample, side: usize, what: &str) {
-    let buffer = sample.buffer_owned().unwrap();
-    let pixels = Pixels::of(&buffer, sample.caps().unwrap());
-    let details = frame_details(&buffer).unwrap();
+    let buffer = sample.buffer().unwrap();
+    let pixels = Pixels::of_sample(sample);
+    let details = frame_details(buffer).unwrap();
     let hash = details.hash.unwrap();
     assert_eq!(hash[..], frame_hash(&pixels, side), "{what}");
-    for found in gstrsdetectnet::detections(&buffer) {
+    for found in gstrsdetectnet::detections(buffer) {
         let hash = found.hash.as_ref().unwrap();
         assert_eq!(hash[..], object_hash(&pixels, &found, side), "{what}");
     }
@@ -62,15 +60,7 @@ fn count(pipeline: &gst::Pipeline, name: &str) -> u64 {
 #[ignore = "needs an NVIDIA GPU and TensorRT"]
 fn hashes_in_every_memory_and_format_are_those_of_the_pixels() {
     let (picture, wanted) = colorful();
-    for format in [
-        VideoFormat::Nv12,
-        VideoFormat::I420,
-        VideoFormat::P01010le,
-        VideoFormat::Yuy2,
-        VideoFormat::Rgba,
-        VideoFormat::Bgrx,
-        VideoFormat::Rgb,
-    ] {
+    for format in EVERY_KIND {
         let mut upstreams = vec!["appsrc name=source".to_owned()];
         upstreams.extend(uploads(format));
         for upstream in upstreams {
@@ -113,7 +103,7 @@ fn a_decoded_clip_of_a_still_picture_is_inspected_once() {
             if !details.repeated {
                 check_hashes(&sample, 16, &description);
             }
-            let pixels = Pixels::of(&sample.buffer_owned().unwrap(), sample.caps().unwrap());
+            let pixels = Pixels::of_sample(&sample);
             assert_eq!(
                 details.hash.as_ref().unwrap()[..],
                 frame_hash(&pixels, 16),
@@ -187,23 +177,10 @@ fn a_batch_is_inspected_when_one_of_its_frames_changes() {
     let _current = context.enter().unwrap();
     let pictures =
         [RED, BLUE, [114; 3]].map(|color| Picture::grey(SIDE, SIDE).with_cell(2, 4, color));
-    let bytes = pictures.each_ref().map(|picture| {
-        let sample = picture.converted(VideoFormat::Nv12, None);
-        let pixels = Pixels::of(&sample.buffer_owned().unwrap(), sample.caps().unwrap());
-        pixels.planes.concat()
-    });
-    let frames = bytes
-        .each_ref()
-        .map(|bytes| DeviceBuffer::from_slice(bytes).unwrap());
-    // SAFETY: a context is current. The wait is for streams that do not wait for the one of the copies.
-    check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() }).unwrap();
-    let caps = gst_video::VideoCapsBuilder::new()
-        .features(["memory:NVMM"])
-        .format(VideoFormat::Nv12)
-        .width(SIDE as i32)
-        .height(SIDE as i32)
-        .framerate(gst::Fraction::new(30, 1))
-        .build();
+    let pixels =
+        pictures.map(|picture| Pixels::of_sample(&picture.converted(VideoFormat::Nv12, None)));
+    let frames = upload(&pixels);
+    let caps = caps();
     let info = VideoInfo::from_caps(&caps).unwrap();
     let element = gst::parse::launch(&format!(
         "{} batch-size=4 hash-size=8 skip-unchanged=0.3",
@@ -216,15 +193,7 @@ fn a_batch_is_inspected_when_one_of_its_frames_changes() {
     // The third frame becomes the first one, by 0.6 levels, then stays.
     for (change, repeated) in [(false, false), (false, true), (true, false), (false, true)] {
         if change {
-            // SAFETY: the frame has as many bytes.
-            check("cuMemcpyHtoD", unsafe {
-                sys::cuMemcpyHtoD_v2(
-                    frames[2].as_device_ptr().as_raw(),
-                    bytes[0].as_ptr().cast(),
-                    bytes[0].len(),
-                )
-            })
-            .unwrap();
+            overwrite(&frames[2], &pixels[0]);
         }
         let buffer = harness.push_and_pull(batch(&frames)).unwrap();
         let details = frame_details(&buffer).unwrap();
