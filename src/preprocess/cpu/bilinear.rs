@@ -118,11 +118,12 @@ impl BilinearSampler {
     /// Has the processor fetch one of the next output row's source rows, unless this one has it too. One before it is
     /// busy with this row's samples and the other after: both at once would wait for each other.
     fn prefetch_for_next(&self, frame: &SystemFrame<'_>, y: usize, which: usize) {
-        if let Some(next) = self.rows.get(y + 1) {
-            let source = next.sources[which];
-            if !self.rows[y].sources.contains(&source) {
-                prefetch(self.row(frame, source));
-            }
+        let Some(next) = self.rows.get(y + 1) else {
+            return;
+        };
+        let (before, source) = (&next.sources[..which], next.sources[which]);
+        if !before.contains(&source) && !self.rows[y].sources.contains(&source) {
+            prefetch(self.row(frame, source));
         }
     }
 
