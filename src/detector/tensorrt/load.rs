@@ -16,7 +16,7 @@ use crate::detector::labels::{find_labels, names_of_metadata};
 use crate::detector::{CAT, DetectorOptions, LoadError, LoadProgress};
 use crate::engine::tensorrt::{
     self, Batches, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine,
-    Library, LoadOptions, OnnxModel, Precision, Specialization, TensorSpec,
+    Library, LoadOptions, OnnxModel, Precision, TensorSpec,
 };
 use crate::engine::{self, ElementType};
 use crate::model::onnx::{Float16Options, Float16Outcome, Model};
@@ -190,7 +190,6 @@ pub(super) fn load_engine(
         // Engines for one size alone are the fastest, and the quickest to start: on an H100, TensorRT-RTX makes
         // SSD-MobileNet-V2 ready in 0.9 s and runs it in 0.24 ms, against 3.9 s and 0.31 ms for batches of 1 to 8.
         batches: Batches::Each(vec![batch]),
-        specialization: Specialization::Eager,
         dla_core: options.dla_core,
         workspace_bytes: options.workspace_bytes,
         input_shapes: Vec::new(),
