@@ -17,7 +17,7 @@ use crate::detector::labels::{find_labels, names_of_metadata};
 use crate::detector::{CAT, DetectorOptions, LoadError, LoadProgress};
 use crate::engine::tensorrt::{
     self, Batches, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine,
-    Library, LoadOptions, OnnxModel, Precision, Specialization, TensorSpec,
+    Library, LoadOptions, OnnxModel, Precision, TensorSpec,
 };
 use crate::engine::{self, ElementType};
 use crate::model::onnx::{Float16Options, Float16Outcome, Model};
@@ -201,7 +201,6 @@ pub(super) fn load_engine(
         // Engines for one size alone are the fastest, and the quickest to start: TensorRT-RTX compiles the kernels of a
         // range anew at each start.
         batches: Batches::Each(vec![batch]),
-        specialization: Specialization::Eager,
         dla_core: options.dla_core,
         workspace_bytes: options.workspace_bytes,
         input_shapes: Vec::new(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cust::sys;
 
-use super::builder::{Specialization, dla_core};
+use super::builder::dla_core;
 use super::error::TensorRtError;
 use super::library::Library;
 use super::log;
@@ -36,18 +36,8 @@ struct Loaded {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions<'a> {
     pub dla_core: Option<u32>,
-    pub specialization: Specialization,
     /// The kernels that [`Engine::runtime_cache`] gave in an earlier process.
     pub runtime_cache: Option<&'a [u8]>,
-}
-
-/// The scratch memory of a context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scratch {
-    /// TensorRT allocates it.
-    Own,
-    /// [`Context::set_scratch`] says where it is.
-    Shared,
 }
 
 // SAFETY: `nvinfer1::ICudaEngine` is documented as safe to use from several threads at once.
@@ -90,7 +80,6 @@ impl Engine {
                 plan.as_ptr().cast(),
                 plan.len(),
                 dla_core(options.dla_core),
-                options.specialization.number(),
                 jit,
                 jit_size,
                 &mut message,
@@ -132,12 +121,6 @@ impl Engine {
             .unwrap_or(1)
     }
 
-    /// Bytes of scratch memory on the GPU for each context at most, on top of the weights.
-    pub fn device_memory_size(&self) -> u64 {
-        // SAFETY: the engine is loaded.
-        unsafe { (self.loaded.shim.device_memory)(self.loaded.engine.as_ptr()) }
-    }
-
     /// The kernels that TensorRT-RTX compiled since the engine was loaded, and those it was loaded with. None in
     /// TensorRT proper, whose engine files hold all kernels.
     pub fn runtime_cache(&self) -> Option<Vec<u8>> {
@@ -152,28 +135,14 @@ impl Engine {
     /// # Errors
     /// [`TensorRtError::Load`], mostly because the GPU's memory is full.
     pub fn new_context(&self) -> Result<Context, TensorRtError> {
-        let smallest = self.batches().map(|batches| *batches.start()).min();
-        self.context(smallest.unwrap_or(1), Scratch::Own)
-    }
-
-    /// A context for one batch size, that needs a [`Context::set_scratch`] before it runs.
-    ///
-    /// # Errors
-    /// [`TensorRtError::Load`]; [`TensorRtError::Run`] where the engine does not take this batch.
-    pub fn new_context_for(&self, batch: u32) -> Result<Context, TensorRtError> {
-        self.context(batch, Scratch::Shared)
-    }
-
-    fn context(&self, batch: u32, scratch: Scratch) -> Result<Context, TensorRtError> {
         let Loaded { shim, engine, .. } = &*self.loaded;
+        let smallest = self.batches().map(|batches| *batches.start()).min();
+        let batch = smallest.unwrap_or(1);
         let profile = profile::require(&self.loaded.profiles, batch)?.index;
         let mut message = ShimMessage::empty();
         log::take_first_error();
         // SAFETY: the engine is loaded and has this profile.
-        let context = unsafe {
-            let own = (scratch == Scratch::Own).into();
-            (shim.create_context)(engine.as_ptr(), profile, own, &mut message)
-        };
+        let context = unsafe { (shim.create_context)(engine.as_ptr(), profile, &mut message) };
         let mut context = Context {
             context: handle(context, &message, TensorRtError::Load)?,
             profile,
@@ -275,8 +244,8 @@ impl Drop for Context {
 
 impl Context {
     /// Sets the batch of all inputs, and the profile that takes it. Changing it makes the next [`Context::enqueue`] do
-    /// work on the host that a CUDA graph cannot capture: run once, then capture. Graphs captured of another batch of
-    /// this context must not run any more: [`super::Network`] has a context for each.
+    /// work on the host that a CUDA graph cannot capture: run once, then capture. A graph is good as long as the
+    /// context that it was captured from stays as it was, so each batch that has one needs a context of its own.
     ///
     /// # Errors
     /// [`TensorRtError::Run`] where the engine does not take this batch.
@@ -361,19 +330,6 @@ impl Context {
                 self.loaded.tensors[index].name
             )
         })
-    }
-
-    /// Where its scratch memory lies from the next [`Context::enqueue`] on.
-    ///
-    /// # Safety
-    /// The context is one of [`Engine::new_context_for`]. `address` is [`Engine::device_memory_size`] bytes of the
-    /// current GPU, aligned to 256, or null where that is 0. They live as long as work enqueued with them runs,
-    /// in which time nothing else uses them.
-    pub unsafe fn set_scratch(&mut self, address: u64) {
-        // SAFETY: the context is alive; the rest is the caller's promise.
-        unsafe {
-            (self.loaded.shim.set_memory)(self.context.as_ptr(), address as *mut c_void);
-        }
     }
 
     /// Puts one run on a stream and returns at once. The stream may be capturing a CUDA graph, once this batch has run

@@ -94,10 +94,6 @@ impl Library {
         self.version
     }
 
-    pub fn is_rtx(&self) -> bool {
-        self.version.is_rtx
-    }
-
     /// Whether element types are those of the model alone. Then float16 has to be in the ONNX graph; else TensorRT
     /// chooses float16 itself where [`super::BuildOptions::precision`] lets it.
     pub fn is_strongly_typed(&self) -> bool {
