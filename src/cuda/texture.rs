@@ -35,7 +35,7 @@ impl PointTexture {
         Ok(Self { object })
     }
 
-    /// The `CUtexObject`, as [`DeviceStorage::Texture`](crate::frame::DeviceStorage::Texture) takes it.
+    /// The `CUtexObject`, as [`DeviceStorage::Texture`] takes it.
     pub fn object(&self) -> u64 {
         self.object
     }
