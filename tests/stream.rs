@@ -236,6 +236,7 @@ fn eos_and_a_seek_in_a_real_pipeline_lose_no_frame() {
     wait_for_eos();
     let detector = pipeline.by_name("detector").unwrap();
     assert_eq!(count(&detector, "frames"), 50);
+    assert_eq!(count(&detector, "flushed"), 0);
     pipeline
         .seek_simple(gst::SeekFlags::FLUSH, gst::ClockTime::from_seconds(1))
         .unwrap();

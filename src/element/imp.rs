@@ -8,6 +8,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use once_cell::sync::Lazy;
 
+use super::ledger::Ledger;
 use super::lineup::Lineup;
 use super::loader::Loader;
 use super::memory;
@@ -49,6 +50,7 @@ pub struct RsDetectNet {
     pub(super) on_gpu: AtomicBool,
     pub(super) quality: Mutex<Quality>,
     pub(super) statistics: Mutex<Statistics>,
+    pub(super) ledger: Arc<Ledger>,
     /// What one inspection takes, in nanoseconds, measured when the model was loaded.
     pub(super) latency: AtomicU64,
     /// More than one has frames and events sent on by the thread of the pad `src`.
@@ -127,6 +129,7 @@ impl ObjectSubclass for RsDetectNet {
             on_gpu: AtomicBool::new(true),
             quality: Mutex::default(),
             statistics: Mutex::default(),
+            ledger: Arc::default(),
             latency: AtomicU64::new(0),
             max_in_flight: AtomicUsize::new(1),
             lineup: Lineup::default(),
@@ -151,6 +154,7 @@ impl ObjectImpl for RsDetectNet {
             Some(value) => value,
             None => {
                 let mut stats = lock(&self.statistics).to_structure();
+                self.ledger.add_statistics(&mut stats);
                 self.outputs.add_statistics(&mut stats);
                 stats.to_value()
             }

@@ -157,6 +157,7 @@ impl RsDetectNet {
         let mut statistics = Statistics::new(backend);
         statistics.share(Some(streaming.streams()));
         *lock(&self.statistics) = statistics;
+        self.ledger.begin();
         *lock(&self.quality) = Quality::default();
         *lock(&self.streaming) = Some(streaming);
         let latency = gst::ClockTime::try_from(inspection).unwrap_or_default();

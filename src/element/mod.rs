@@ -13,6 +13,7 @@ mod hashing;
 mod imp;
 mod inspection;
 mod lateness_settings;
+mod ledger;
 mod lineup;
 mod loader;
 mod loading;

@@ -10,6 +10,7 @@ use gst::subclass::prelude::*;
 use super::imp::{CAT, RsDetectNet};
 use super::inspection::{Found, InspectError, Inspector};
 use super::lateness_settings::LatePolicy;
+use super::ledger::Ticket;
 use super::lineup::Item;
 use super::outputs::Overflows;
 use super::producer::Produced;
@@ -46,12 +47,13 @@ impl RsDetectNet {
         &self,
         buffer: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let ticket = self.ledger.enter();
         self.wait_for_model()?;
         let limit = self.max_in_flight.load(Ordering::Acquire);
         if limit > 1 {
             self.lineup.wait_for_room(limit)?;
         }
-        let transit = self.take_in(buffer)?;
+        let transit = self.take_in(buffer, ticket)?;
         match limit {
             0 | 1 => self.send_on(transit),
             _ => self.lineup.push_frame(transit),
@@ -59,7 +61,7 @@ impl RsDetectNet {
     }
 
     /// Decides what is to happen to a frame, and begins with it.
-    fn take_in(&self, buffer: gst::Buffer) -> Result<Transit, gst::FlowError> {
+    fn take_in(&self, buffer: gst::Buffer, ticket: Ticket) -> Result<Transit, gst::FlowError> {
         let (decision, facts, bad_settings) = self.decide(&buffer)?;
         let stage = match decision {
             Decision::Pass => Stage::Passing,
@@ -71,11 +73,15 @@ impl RsDetectNet {
                     self.adopt(context)?;
                     begun = self.inspector()?.inspect(&buffer);
                 }
-                Stage::Inspecting(begun.map_err(|error| self.post_failure(&error))?)
+                match begun {
+                    Ok(inspection) => Stage::Inspecting(inspection),
+                    Err(error) => return Err(self.fail(ticket, &error)),
+                }
             }
         };
         Ok(Transit {
             buffer,
+            ticket,
             facts,
             stage,
             bad_settings,
@@ -95,6 +101,11 @@ impl RsDetectNet {
         let mut streaming = lock(&self.streaming);
         let streaming = streaming.as_mut().ok_or(gst::FlowError::Flushing)?;
         Ok(streaming.inspector())
+    }
+
+    fn fail(&self, ticket: Ticket, error: &InspectError) -> gst::FlowError {
+        ticket.fail();
+        self.post_failure(error)
     }
 
     fn post_failure(&self, error: &InspectError) -> gst::FlowError {
@@ -159,6 +170,7 @@ impl RsDetectNet {
     fn send_on(&self, transit: Transit) -> Result<gst::FlowSuccess, gst::FlowError> {
         let Transit {
             mut buffer,
+            ticket,
             facts,
             stage,
             bad_settings,
@@ -182,11 +194,15 @@ impl RsDetectNet {
                     Ok(found) => self.complete(found, &facts, &mut buffer, &mut aftermath)?,
                     Err(error) => Err(error),
                 };
-                completed.map_err(|error| self.post_failure(&error))?
+                match completed {
+                    Ok(fate) => fate,
+                    Err(error) => return Err(self.fail(ticket, &error)),
+                }
             }
         };
         gst::trace!(CAT, imp = self, "{:?}: {fate:?}", buffer.pts());
         lock(&self.statistics).add(Instant::now(), fate);
+        ticket.settle();
         let produced = std::mem::take(&mut aftermath.produced);
         self.outputs.send(&buffer, produced, aftermath.overflows);
         self.tell(&buffer, &facts, aftermath);

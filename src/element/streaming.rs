@@ -7,6 +7,7 @@ use super::hash_settings::HashPlan;
 use super::hashing::{Comparer, Hasher};
 use super::inspection::{Found, InspectError, Inspection, Inspector, Room, map_nvmm};
 use super::lateness_settings::LatePolicy;
+use super::ledger::Ticket;
 use super::memory::Format;
 use super::producer::{InspectedFrame, Producer};
 use super::settings::{Settings, SettingsError};
@@ -24,6 +25,7 @@ use crate::overlay::{Overlay, Parts};
 /// A frame that was taken in, on its way downstream.
 pub(super) struct Transit {
     pub buffer: gst::Buffer,
+    pub ticket: Ticket,
     pub facts: FrameFacts<'static>,
     pub stage: Stage,
     /// Settings that were to hold from this frame on, and why they do not.

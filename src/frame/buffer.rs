@@ -112,7 +112,7 @@ impl FrameShape {
     }
 
     /// Offset and stride of each plane, from the buffer's own GstVideoMeta or else from the caps, after a check
-    /// that the plane lies wholly within one memory of the buffer.
+    /// that the plane lies wholly within the memory that is mapped for it.
     fn check(&self, buffer: &gst::BufferRef) -> Result<(), FrameError> {
         let meta = buffer.meta::<gst_video::VideoMeta>();
         let (width, height) = (self.info.width(), self.info.height());
@@ -132,9 +132,16 @@ impl FrameShape {
             .enumerate()
             .take(self.format.planes())
         {
-            let (offset, stride) = match &meta {
-                Some(meta) => (meta.offset()[index], meta.stride()[index]),
-                None => (self.info.offset()[index], self.info.stride()[index]),
+            let (stride, actual) = match &meta {
+                Some(meta) => {
+                    let offset = meta.offset()[index];
+                    (meta.stride()[index], bytes_behind(buffer, offset))
+                }
+                // Without a meta the whole buffer is mapped as one.
+                None => {
+                    let actual = buffer.size().saturating_sub(self.info.offset()[index]);
+                    (self.info.stride()[index], actual)
+                }
             };
             let (row, rows) = self
                 .format
@@ -143,7 +150,6 @@ impl FrameShape {
                 .ok()
                 .filter(|stride| *stride >= row)
                 .map(|stride| stride * rows.saturating_sub(1) + row);
-            let actual = bytes_behind(buffer, offset);
             if needed.is_none_or(|needed| actual < needed) {
                 return Err(FrameError::PlaneTooSmall {
                     format: self.format,

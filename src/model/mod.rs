@@ -59,7 +59,7 @@ impl ModelSource {
             return Ok(Self::Bundled(bundled));
         }
         let path = PathBuf::from(name);
-        let file = match std::fs::File::open(&path).and_then(|file| file.metadata()) {
+        let file = match std::fs::metadata(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let names: Vec<_> = BUNDLED.iter().map(|bundled| bundled.name).collect();
@@ -71,10 +71,7 @@ impl ModelSource {
                     },
                 });
             }
-            Err(e) => {
-                let reason = e.to_string();
-                return Err(ModelError::Unreadable { path, reason });
-            }
+            Err(error) => return Err(Self::File(path).unreadable(&error)),
         };
         if !file.is_file() {
             let reason = "it is not a regular file".into();
@@ -82,6 +79,10 @@ impl ModelSource {
         }
         if file.len() == 0 {
             return Err(ModelError::Empty(path));
+        }
+        // Only now, as opening a pipe would wait for somebody to write into it.
+        if let Err(error) = std::fs::File::open(&path) {
+            return Err(Self::File(path).unreadable(&error));
         }
         if Self::is_engine(name) {
             return Ok(Self::Engine(path));

@@ -1,0 +1,10 @@
+//! What breaks around the element, or is broken on purpose, and what it does then: README's table of faults names
+//! these tests.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod buffers;
+mod hosts;
+mod models;
+mod moments;

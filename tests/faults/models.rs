@@ -1,0 +1,101 @@
+//! Files that are no model, or not the whole of one.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+
+use crate::common::*;
+
+/// The error with which the element refuses these files.
+fn refusal(model: &Path, labels: Option<&Path>) -> String {
+    init();
+    let mut element = gst::ElementFactory::make("rsdetectnet").property("model", model.to_str());
+    if let Some(labels) = labels {
+        element = element.property("labels", labels.to_str());
+    }
+    let element = element.build().unwrap();
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    assert!(element.set_state(gst::State::Paused).is_err(), "it started");
+    element.set_state(gst::State::Null).unwrap();
+    let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
+    match message.view() {
+        gst::MessageView::Error(error) => error.error().to_string(),
+        _ => unreachable!(),
+    }
+}
+
+/// The most memory that this process ever held, in bytes.
+fn peak_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kibibytes = line.unwrap().split_whitespace().nth(1).unwrap();
+    kibibytes.parse::<usize>().unwrap() * 1024
+}
+
+#[test]
+fn a_model_cut_off_anywhere_is_refused() {
+    let whole = std::fs::read(model("colors-ssd.onnx")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let cut = folder.path().join("cut.onnx");
+    for length in (0..whole.len()).step_by(whole.len() / 60) {
+        std::fs::write(&cut, &whole[..length]).unwrap();
+        let error = refusal(&cut, None);
+        assert!(error.contains("cut.onnx"), "{length} bytes: {error}");
+    }
+}
+
+#[test]
+fn a_sparse_file_of_two_gigabytes_is_refused_without_being_held_in_memory_or_read_for_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let sparse = folder.path().join("sparse.onnx");
+    let file = std::fs::File::create(&sparse).unwrap();
+    file.set_len(2 << 30).unwrap();
+    let begin = Instant::now();
+    let error = refusal(&sparse, None);
+    assert!(error.contains("sparse.onnx"), "{error}");
+    assert!(
+        begin.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert!(peak_memory() < 1 << 30, "{} bytes", peak_memory());
+}
+
+#[test]
+fn a_folder_a_pipe_and_a_device_are_no_models_and_stop_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.onnx");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for path in [folder.path(), &pipe, Path::new("/dev/zero")] {
+        let error = refusal(path, None);
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+        let error = refusal(model("colors-ssd.onnx").as_ref(), Some(path));
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+    }
+}
+
+#[test]
+fn labels_that_are_too_many_or_no_text_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = folder.path().join("labels.txt");
+    let model = model("colors-ssd.onnx");
+    std::fs::write(&labels, "one\n".repeat(200)).unwrap();
+    let error = refusal(model.as_ref(), Some(&labels));
+    assert!(error.contains("holds 200 labels"), "{error}");
+    std::fs::write(&labels, b"red\n\xff\xfe\x80\n").unwrap();
+    let error = refusal(model.as_ref(), Some(&labels));
+    assert!(
+        error.contains("labels.txt") && error.contains("UTF-8"),
+        "{error}"
+    );
+    std::fs::File::create(&labels)
+        .unwrap()
+        .set_len(1 << 31)
+        .unwrap();
+    let error = refusal(model.as_ref(), Some(&labels));
+    assert!(error.contains("labels.txt"), "{error}");
+    assert!(peak_memory() < 1 << 30, "{} bytes", peak_memory());
+}
