@@ -86,7 +86,9 @@ fn run() -> Result<bool, Box<dyn Error>> {
         .collect::<Result<Vec<_>, _>>()?;
     let mut tally = Tally::default();
     let mut growth = Growth::default();
-    println!("   time cameras   frames  faults  RSS MiB    fds threads GPU MiB  p99 ms  SM % dec %");
+    println!(
+        "   time cameras   frames  faults  RSS MiB    fds threads GPU MiB  p99 ms  SM % dec %"
+    );
     let begin = Instant::now();
     let all = Duration::from_secs_f64(options.minutes * 60.0);
     let every = Duration::from_secs(options.every);
