@@ -1,7 +1,7 @@
 //! Time and allocations of each stage of one inspection: `cargo bench --bench stages`.
 
 use divan::Bencher;
-use gstrsdetectnet::decode::{Layout, Selection};
+use gstrsdetectnet::decode::{Evidence, HostDecoder, Layout, Selection};
 use gstrsdetectnet::engine::onnxruntime::{InputMut, Model, Session};
 use gstrsdetectnet::engine::{ElementType, Tensor};
 use gstrsdetectnet::frame::system::Plane;
@@ -38,7 +38,8 @@ fn session() -> Session {
 #[divan::bench]
 fn preprocess_1080p_nv12_to_ssd(bencher: Bencher) {
     let mut session = session();
-    let layout = Layout::recognize(session.outputs()).expect("an SSD");
+    let evidence = Evidence::new(session.outputs(), session.geometry());
+    let layout = Layout::recognize(&evidence).expect("an SSD");
     let preparation = layout.default_preparation(ElementType::Float32);
     let mut preprocessor = Preprocessor::new(session.geometry(), preparation, Shrinking::Bilinear);
     let pixels: Vec<u8> = (0..WIDTH * HEIGHT * 3 / 2)
@@ -78,7 +79,6 @@ fn decode_yolov5s(bencher: Bencher) {
         element: ElementType::Float32,
         shape: vec![1, ROWS as i64, COLUMNS as i64],
     };
-    let layout = Layout::recognize(&[spec]).expect("the layout of YOLOv5");
     let mut state = 1u32;
     let mut random = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -99,11 +99,15 @@ fn decode_yolov5s(bencher: Bencher) {
         height: 640,
         layout: TensorLayout::Nchw,
     };
+    let specs = [spec];
+    let layout = Layout::recognize(&Evidence::new(&specs, input)).expect("the layout of YOLOv5");
+    let mut decoder = HostDecoder::new(layout, input, &specs);
     let placement = Placement::new(ResizeMode::Stretch, input, WIDTH, HEIGHT);
     let selection = Selection {
         thresholds: vec![0.25; 80],
         iou_threshold: 0.5,
         max_detections: 100,
+        ..Selection::default()
     };
     let mut detections = Vec::new();
     let shape = [1, ROWS as i64, COLUMNS as i64];
@@ -112,7 +116,7 @@ fn decode_yolov5s(bencher: Bencher) {
             shape: &shape,
             data: &data,
         }];
-        layout.decode(&output, input, &placement, &selection, &mut detections)
+        decoder.decode(&output, &placement, &selection, &mut detections)
     });
 }
 

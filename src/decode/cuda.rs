@@ -1,7 +1,7 @@
 //! Decoding on a GPU: only the final boxes of each image cross to the host.
 //!
-//! Two launches for a batch: one finds the best class of every anchor and keeps those above their threshold,
-//! the other sorts them and suppresses. The structs of C layout are those of `src/cuda/kernels/decode.cuh`.
+//! A [`Plan`] carried out by two kernels: one finds the best class of every candidate and keeps those above their
+//! threshold, the other sorts them and suppresses. The structs of C layout are those of `src/cuda/kernels/decode.cuh`.
 
 use std::ffi::c_void;
 
@@ -11,18 +11,20 @@ use cust::sys::{self, CUstream};
 use crate::cuda::driver::check;
 use crate::cuda::{CudaError, Kernels};
 use crate::detection::{BoundingBox, Detection};
-use crate::preprocess::InputGeometry;
 use crate::preprocess::Placement;
+
+use super::nms::Candidate;
+use super::plan::{Activation, ClassOf, Plan, Source, View};
+use super::{Filter, Signs};
+
+pub use super::MAX_CANDIDATES;
 
 /// More boxes than this are never returned for an image.
 pub const MAX_DETECTIONS: usize = 512;
 
-/// So many anchors of an image, those with the highest scores, take part in the suppression.
-pub const MAX_CANDIDATES: usize = 4096;
-
 const RULE_WORDS: usize = 12;
-const FOUND_WORDS: usize = 2;
-const FOUND_BOX_WORDS: usize = 7;
+const FOUND_WORDS: usize = 4;
+const FOUND_BOX_WORDS: usize = 8;
 
 /// The type of an output tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,115 +32,67 @@ const FOUND_BOX_WORDS: usize = 7;
 pub enum OutputElement {
     F32 = 0,
     F16 = 1,
-}
-
-/// What the four values of a box are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum BoxFormat {
-    /// Left, top, right, bottom.
-    Corners = 0,
-    /// Centre x, centre y, width, height.
-    Centers = 1,
-}
-
-/// Values of an output tensor in the memory of a GPU. Strides count elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Values {
-    pub address: u64,
-    pub image_stride: usize,
-    pub anchor_stride: usize,
-    /// From one value of an anchor to the next.
-    pub value_stride: usize,
-}
-
-/// Where a network's outputs hold what makes a box.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outputs {
-    pub element: OutputElement,
-    pub anchors: usize,
-    /// Scores of each anchor.
-    pub classes: usize,
-    /// The class of the first score.
-    pub first_class: usize,
-    /// Probabilities, 0 to 1.
-    pub scores: Values,
-    /// One value for each anchor that its scores are multiplied with.
-    pub objectness: Option<Values>,
-    pub boxes: Values,
-    pub box_format: BoxFormat,
-    /// Pixels of the network's input for one unit of a box, horizontally and vertically.
-    pub box_scale: [f32; 2],
-}
-
-impl Outputs {
-    /// SSD: `scores` [N, anchors, classes] whose class 0 is the background, and `boxes` [N, anchors, 4] as
-    /// corners, 0 to 1 over the network's input.
-    pub fn ssd(
-        element: OutputElement,
-        scores: u64,
-        boxes: u64,
-        anchors: usize,
-        classes: usize,
-        input: InputGeometry,
-    ) -> Self {
-        Self {
-            element,
-            anchors,
-            classes: classes.saturating_sub(1),
-            first_class: 1,
-            scores: Values {
-                address: scores + element.bytes(),
-                image_stride: anchors * classes,
-                anchor_stride: classes,
-                value_stride: 1,
-            },
-            objectness: None,
-            boxes: Values {
-                address: boxes,
-                image_stride: anchors * 4,
-                anchor_stride: 4,
-                value_stride: 1,
-            },
-            box_format: BoxFormat::Corners,
-            box_scale: [input.width as f32, input.height as f32],
-        }
-    }
-
-    /// YOLOv5: [N, anchors, 5 + classes] with centre x, centre y, width and height in pixels of the network's
-    /// input, objectness, and the scores of the classes.
-    pub fn yolov5(element: OutputElement, output: u64, anchors: usize, classes: usize) -> Self {
-        let from = |value: u64| Values {
-            address: output + value * element.bytes(),
-            image_stride: anchors * (5 + classes),
-            anchor_stride: 5 + classes,
-            value_stride: 1,
-        };
-        Self {
-            element,
-            anchors,
-            classes,
-            first_class: 0,
-            scores: from(5),
-            objectness: Some(from(4)),
-            boxes: from(0),
-            box_format: BoxFormat::Centers,
-            box_scale: [1.0, 1.0],
-        }
-    }
-
-    /// Thresholds that an image needs: one for each class, the background too.
-    pub fn thresholds(&self) -> usize {
-        self.first_class + self.classes
-    }
+    I32 = 2,
+    I64 = 3,
 }
 
 impl OutputElement {
     fn bytes(self) -> u64 {
         match self {
-            Self::F32 => 4,
+            Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
             Self::F16 => 2,
         }
+    }
+}
+
+/// One of a network's outputs in the memory of a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputTensor {
+    pub address: u64,
+    pub element: OutputElement,
+}
+
+/// What a network's outputs hold, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outputs {
+    plan: Plan,
+    tensors: Vec<OutputTensor>,
+    /// Classes that a threshold is set for.
+    classes: usize,
+}
+
+impl Outputs {
+    /// `tensors` are all of the network's outputs, in the network's order; `classes` those of its layout.
+    pub fn new(plan: Plan, tensors: Vec<OutputTensor>, classes: usize) -> Self {
+        Self {
+            plan,
+            tensors,
+            classes,
+        }
+    }
+
+    /// Candidates of an image.
+    pub fn candidates(&self) -> usize {
+        self.plan.candidates()
+    }
+
+    /// Thresholds that an image needs: one for each class, the background too.
+    pub fn thresholds(&self) -> usize {
+        self.classes
+    }
+
+    fn values(&self, view: Option<View>) -> Values {
+        let tensor = view.and_then(|view| Some((view, self.tensors.get(view.output)?)));
+        tensor.map_or_else(Values::default, |(view, tensor)| Values {
+            address: tensor.address + view.offset as u64 * tensor.element.bytes(),
+            image: view.image_stride as u32,
+            cell: view.cell_stride as u32,
+            anchor: view.anchor_stride as u32,
+            value: view.value_stride as u32,
+            element: tensor.element as u32,
+            reserved: 0,
+        })
     }
 }
 
@@ -153,61 +107,113 @@ pub struct ImageRules<'a> {
     pub thresholds: &'a [f32],
 }
 
-/// A detection and the network's anchor that it comes from.
+/// A detection and the network's candidate that it comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
     pub detection: Detection,
-    pub anchor: u32,
+    pub index: u32,
 }
 
-/// `DecodeBatch` of decode.cuh: everything the two launches need.
+/// `Values` of decode.cuh.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Values {
+    address: u64,
+    image: u32,
+    cell: u32,
+    anchor: u32,
+    value: u32,
+    element: u32,
+    reserved: u32,
+}
+
+/// `DecodeBatch` of decode.cuh: everything that a launch needs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Batch {
-    boxes: u64,
-    scores: u64,
-    objectness: u64,
-    box_image: u32,
-    box_anchor: u32,
-    box_value: u32,
-    score_image: u32,
-    score_anchor: u32,
-    score_class: u32,
-    objectness_image: u32,
-    objectness_anchor: u32,
+pub struct Launch {
+    scores: Values,
+    background: Values,
+    objectness: Values,
+    class_numbers: Values,
+    points: Values,
+    extents: Values,
+    angles: Values,
+    count: Values,
+    end: Values,
+    priors: u64,
+    cells: u32,
     anchors: u32,
     classes: u32,
     first_class: u32,
-    element: u32,
+    known_classes: u32,
+    activation: u32,
+    objectness_sigmoid: u32,
+    class_of: u32,
     box_format: u32,
-    box_scale_x: f32,
-    box_scale_y: f32,
+    vertical_first: u32,
+    bins: u32,
+    point_sigmoid: u32,
+    extent: u32,
+    point_gain: f32,
+    point_bias: f32,
+    extent_gain: f32,
+    scale_x: f32,
+    scale_y: f32,
+    peak_columns: u32,
+    first_index: u32,
+    total: u32,
+    suppression: u32,
     rules_stride: u32,
+    found_stride: u32,
     rules: u64,
     candidate_boxes: u64,
     keys: u64,
     candidate_classes: u64,
+    candidate_angles: u64,
     counts: u64,
+    signs: u64,
     found: u64,
-    found_stride: u32,
     capacity: u32,
+    reserved: u32,
 }
 
-/// Addresses of what the kernels write to and of the rules that they read, for `images` images.
+/// The launches for a batch: one of the kernel `decode` for each source of candidates, then one of `suppress`.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    sources: Vec<Launch>,
+}
+
+/// Addresses of what the kernels write to and of what they read, for `images` images.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers {
     /// [`Sizes::rules`] words of 4 bytes an image, written by [`write_rules`].
     pub rules: u64,
-    /// 16 bytes for each anchor of each image.
+    /// What [`prior_bytes`] gives.
+    pub priors: u64,
+    /// 16 bytes for each candidate of each image.
     pub candidate_boxes: u64,
-    /// 8 bytes for each anchor of each image.
+    /// 8 bytes for each candidate of each image.
     pub keys: u64,
-    /// 4 bytes for each anchor of each image.
+    /// 4 bytes for each candidate of each image.
     pub candidate_classes: u64,
+    /// 4 bytes for each candidate of each image.
+    pub candidate_angles: u64,
     /// 4 bytes for each image, 0 before the first batch; every batch leaves them so.
     pub counts: u64,
+    /// As `counts`.
+    pub signs: u64,
     /// [`Sizes::found`] words of 4 bytes an image, read by [`read_found`].
     pub found: u64,
+}
+
+/// The priors of all sources one after the other, as the kernels read them.
+pub fn prior_bytes(outputs: &Outputs) -> Vec<u8> {
+    let sources = outputs.plan.sources.iter();
+    let priors = sources.filter_map(|source| source.boxes.priors.as_deref());
+    let numbers = priors
+        .flatten()
+        .flat_map(|p| [p.x, p.y, p.step_x, p.step_y, p.width, p.height]);
+    numbers.flat_map(f32::to_ne_bytes).collect()
 }
 
 /// Words of 4 bytes that an image needs.
@@ -230,52 +236,108 @@ impl Sizes {
     }
 }
 
-impl Batch {
-    pub fn new(outputs: &Outputs, sizes: Sizes, buffers: Buffers) -> Self {
-        let Outputs { boxes, scores, .. } = outputs;
-        let objectness = outputs.objectness;
+impl Launch {
+    /// For a source whose first candidate has this number and whose priors lie at `priors`.
+    fn new(
+        outputs: &Outputs,
+        source: &Source,
+        first_index: usize,
+        priors: u64,
+        sizes: Sizes,
+        buffers: &Buffers,
+    ) -> Self {
+        let Source { scores, boxes, .. } = source;
+        let values = |view| outputs.values(view);
+        let (class_of, first_class, class_numbers) = match scores.class {
+            ClassOf::Score { first } => (0, first, None),
+            ClassOf::Anchor => (1, 0, None),
+            ClassOf::Output(view) => (2, 0, Some(view)),
+        };
+        let objectness = scores.objectness;
         Self {
-            boxes: boxes.address,
-            scores: scores.address,
-            objectness: objectness.map_or(0, |o| o.address),
-            box_image: boxes.image_stride as u32,
-            box_anchor: boxes.anchor_stride as u32,
-            box_value: boxes.value_stride as u32,
-            score_image: scores.image_stride as u32,
-            score_anchor: scores.anchor_stride as u32,
-            score_class: scores.value_stride as u32,
-            objectness_image: objectness.map_or(0, |o| o.image_stride as u32),
-            objectness_anchor: objectness.map_or(0, |o| o.anchor_stride as u32),
-            anchors: outputs.anchors as u32,
-            classes: outputs.classes as u32,
-            first_class: outputs.first_class as u32,
-            element: outputs.element as u32,
-            box_format: outputs.box_format as u32,
-            box_scale_x: outputs.box_scale[0],
-            box_scale_y: outputs.box_scale[1],
+            scores: values(Some(scores.view)),
+            background: values(scores.background),
+            objectness: values(objectness.map(|(view, _)| view)),
+            class_numbers: values(class_numbers),
+            points: values(Some(boxes.points)),
+            extents: values(Some(boxes.extents)),
+            angles: values(boxes.angle),
+            count: values(source.count),
+            end: values(source.end),
+            priors: if boxes.priors.is_some() { priors } else { 0 },
+            cells: source.cells as u32,
+            anchors: source.anchors as u32,
+            classes: scores.classes as u32,
+            first_class: first_class as u32,
+            known_classes: outputs.classes as u32,
+            activation: match scores.activation {
+                Activation::None => 0,
+                Activation::Sigmoid => 1,
+                Activation::Softmax => 2,
+            },
+            objectness_sigmoid: objectness.is_some_and(|(_, sigmoid)| sigmoid).into(),
+            class_of,
+            box_format: boxes.format as u32,
+            vertical_first: boxes.vertical_first.into(),
+            bins: boxes.bins as u32,
+            point_sigmoid: boxes.point.sigmoid.into(),
+            extent: boxes.extent as u32,
+            point_gain: boxes.point.gain,
+            point_bias: boxes.point.bias,
+            extent_gain: boxes.extent_gain,
+            scale_x: boxes.scale[0],
+            scale_y: boxes.scale[1],
+            peak_columns: source.peaks.unwrap_or(0) as u32,
+            first_index: first_index as u32,
+            total: outputs.candidates() as u32,
+            suppression: outputs.plan.suppression as u32,
             rules_stride: 4 * sizes.rules as u32,
+            found_stride: 4 * sizes.found as u32,
             rules: buffers.rules,
             candidate_boxes: buffers.candidate_boxes,
             keys: buffers.keys,
             candidate_classes: buffers.candidate_classes,
+            candidate_angles: buffers.candidate_angles,
             counts: buffers.counts,
+            signs: buffers.signs,
             found: buffers.found,
-            found_stride: 4 * sizes.found as u32,
             capacity: sizes.capacity as u32,
+            reserved: 0,
         }
     }
 
-    /// Blocks of the kernel `decode`: 32 anchors each, for each image.
+    /// Blocks of the kernel `decode`: 32 candidates each, for each image.
     pub fn decode_grid(&self, images: usize) -> [u32; 3] {
-        [self.anchors.div_ceil(32), images as u32, 1]
+        [(self.cells * self.anchors).div_ceil(32), images as u32, 1]
     }
 
     /// Blocks of the kernel `suppress`: one for each image.
     pub fn suppress_grid(&self, images: usize) -> [u32; 3] {
         [images as u32, 1, 1]
     }
+}
 
-    /// Enqueues both kernels for the first `images` images.
+impl Batch {
+    pub fn new(outputs: &Outputs, sizes: Sizes, buffers: Buffers) -> Self {
+        let (mut first_index, mut priors) = (0, buffers.priors);
+        let mut sources = Vec::with_capacity(outputs.plan.sources.len());
+        for source in &outputs.plan.sources {
+            let launch = Launch::new(outputs, source, first_index, priors, sizes, &buffers);
+            sources.push(launch);
+            first_index += source.candidates();
+            let own = source.boxes.priors.as_deref().unwrap_or_default();
+            priors += std::mem::size_of_val(own) as u64;
+        }
+        sources.retain(|launch| launch.cells * launch.anchors > 0);
+        Self { sources }
+    }
+
+    /// What the kernel `decode` is launched with, in turn; `suppress` with any of them.
+    pub fn launches(&self) -> &[Launch] {
+        &self.sources
+    }
+
+    /// Enqueues the kernels for the first `images` images.
     ///
     /// # Safety
     /// The current context is the one of the kernels, the stream and every address, where memory of the
@@ -286,28 +348,30 @@ impl Batch {
         stream: CUstream,
         images: usize,
     ) -> Result<(), CudaError> {
-        if images == 0 || self.anchors == 0 {
+        let Some(last) = self.sources.last().filter(|_| images > 0) else {
             return Ok(());
-        }
+        };
         // SAFETY: the caller vouches for what the addresses name.
         unsafe {
-            let decode = &kernels.decode;
-            decode.launch(self.decode_grid(images), stream, self)?;
+            for source in &self.sources {
+                let decode = &kernels.decode;
+                decode.launch(source.decode_grid(images), stream, source)?;
+            }
             let suppress = &kernels.suppress;
-            suppress.launch(self.suppress_grid(images), stream, self)
+            suppress.launch(last.suppress_grid(images), stream, last)
         }
     }
 }
 
 /// Writes an image's rules as `ImageRules` of decode.cuh. Classes without a threshold are left out.
-pub fn write_rules(words: &mut [u32], outputs: &Outputs, rules: &ImageRules) {
+pub fn write_rules(words: &mut [u32], outputs: &Outputs, rules: &ImageRules, filter: &Filter) {
     let threshold = |class: usize| {
         rules
             .thresholds
             .get(class)
             .map_or(f32::INFINITY, |threshold| threshold.max(0.0))
     };
-    let lowest = (outputs.first_class..outputs.thresholds())
+    let lowest = (0..outputs.thresholds())
         .map(threshold)
         .fold(f32::INFINITY, f32::min);
     let placement = &rules.placement;
@@ -328,34 +392,51 @@ pub fn write_rules(words: &mut [u32], outputs: &Outputs, rules: &ImageRules) {
         *word = number.to_bits();
     }
     head[numbers.len()] = rules.max_detections.min(MAX_DETECTIONS) as u32;
+    head[numbers.len() + 1] = filter.class_agnostic.into();
+    head[numbers.len() + 2] = filter.sizes.smallest.to_bits();
+    head[numbers.len() + 3] = filter.sizes.largest.to_bits();
     for (class, word) in tail.iter_mut().enumerate() {
         *word = threshold(class).to_bits();
     }
 }
 
-/// The detections in an image's `Found` of decode.cuh, most confident first.
-pub fn read_found(words: &[u32]) -> impl Iterator<Item = Found> + '_ {
+/// The detections in an image's `Found` of decode.cuh, most confident first; turned boxes as the upright ones around
+/// them, clipped to the frame.
+pub fn read_found<'a>(
+    words: &'a [u32],
+    outputs: &Outputs,
+    frame: (f32, f32),
+) -> impl Iterator<Item = Found> + use<'a> {
     let (head, boxes) = words.split_at(FOUND_WORDS);
+    let sources = &outputs.plan.sources;
+    let turned = sources.iter().any(|source| source.boxes.angle.is_some());
     boxes
         .chunks_exact(FOUND_BOX_WORDS)
         .take(head[0] as usize)
-        .map(|words| {
+        .map(move |words| {
             let number = |i: usize| f32::from_bits(words[i]);
-            Found {
-                detection: Detection {
-                    class_id: words[5],
-                    confidence: number(4),
-                    bounding_box: BoundingBox {
-                        x: number(0),
-                        y: number(1),
-                        width: number(2),
-                        height: number(3),
-                    },
-                    object_id: None,
+            let candidate = Candidate {
+                index: words[6],
+                class_id: words[5],
+                confidence: number(4),
+                bounding_box: BoundingBox {
+                    x: number(0),
+                    y: number(1),
+                    width: number(2),
+                    height: number(3),
                 },
-                anchor: words[6],
+                angle: turned.then_some(number(7)),
+            };
+            Found {
+                detection: candidate.detection(frame),
+                index: candidate.index,
             }
         })
+}
+
+/// The signs in an image's `Found` of decode.cuh.
+pub fn read_signs(words: &[u32]) -> Signs {
+    Signs::from_bits(words[2])
 }
 
 /// Decodes batches of one network. All memory is taken when it is made. Its context must be current
@@ -368,34 +449,48 @@ pub struct Decoder {
     batch: Batch,
     host_rules: LockedBuffer<u32>,
     host_found: LockedBuffer<u32>,
-    _device: DeviceBuffers,
+    filter: Filter,
+    /// Width and height of the frame of each image.
+    frames: Vec<(f32, f32)>,
+    device: DeviceBuffers,
 }
 
 /// The memory behind [`Buffers`].
 #[derive(Debug)]
 struct DeviceBuffers {
     rules: DeviceBuffer<u32>,
+    priors: DeviceBuffer<u8>,
     candidate_boxes: DeviceBuffer<f32>,
     keys: DeviceBuffer<u64>,
     candidate_classes: DeviceBuffer<u32>,
+    candidate_angles: DeviceBuffer<f32>,
     counts: DeviceBuffer<u32>,
+    signs: DeviceBuffer<u32>,
     found: DeviceBuffer<u32>,
 }
 
 impl DeviceBuffers {
-    fn new(anchors: usize, sizes: Sizes, images: usize) -> Result<Self, CudaError> {
+    fn new(outputs: &Outputs, sizes: Sizes, images: usize) -> Result<Self, CudaError> {
+        let candidates = outputs.candidates().max(1);
+        let mut priors = prior_bytes(outputs);
+        priors.resize(priors.len().max(1), 0);
         let buffers = Self {
             rules: device_buffer(sizes.rules * images)?,
-            candidate_boxes: device_buffer(4 * anchors * images)?,
-            keys: device_buffer(anchors * images)?,
-            candidate_classes: device_buffer(anchors * images)?,
+            priors: DeviceBuffer::from_slice(&priors).map_err(CudaError::during("cuMemcpyHtoD"))?,
+            candidate_boxes: device_buffer(4 * candidates * images)?,
+            keys: device_buffer(candidates * images)?,
+            candidate_classes: device_buffer(candidates * images)?,
+            candidate_angles: device_buffer(candidates * images)?,
             counts: device_buffer(images)?,
+            signs: device_buffer(images)?,
             found: device_buffer(sizes.found * images)?,
         };
-        // SAFETY: the buffer has as many words. The wait is for streams that do not wait for the default one.
+        // SAFETY: the buffers have as many words. The wait is for streams that do not wait for the default one.
         unsafe {
-            let counts = buffers.counts.as_device_ptr().as_raw();
-            check("cuMemsetD32", sys::cuMemsetD32_v2(counts, 0, images))?;
+            for words in [&buffers.counts, &buffers.signs] {
+                let address = words.as_device_ptr().as_raw();
+                check("cuMemsetD32", sys::cuMemsetD32_v2(address, 0, images))?;
+            }
             let default_stream = std::ptr::null_mut();
             check(
                 "cuStreamSynchronize",
@@ -408,10 +503,13 @@ impl DeviceBuffers {
     fn addresses(&self) -> Buffers {
         Buffers {
             rules: self.rules.as_device_ptr().as_raw(),
+            priors: self.priors.as_device_ptr().as_raw(),
             candidate_boxes: self.candidate_boxes.as_device_ptr().as_raw(),
             keys: self.keys.as_device_ptr().as_raw(),
             candidate_classes: self.candidate_classes.as_device_ptr().as_raw(),
+            candidate_angles: self.candidate_angles.as_device_ptr().as_raw(),
             counts: self.counts.as_device_ptr().as_raw(),
+            signs: self.signs.as_device_ptr().as_raw(),
             found: self.found.as_device_ptr().as_raw(),
         }
     }
@@ -430,28 +528,44 @@ impl Decoder {
     /// For batches of up to `images` images and up to `capacity` detections in each.
     pub fn new(outputs: Outputs, images: usize, capacity: usize) -> Result<Self, CudaError> {
         let sizes = Sizes::new(&outputs, capacity);
-        let device = DeviceBuffers::new(outputs.anchors, sizes, images)?;
+        let device = DeviceBuffers::new(&outputs, sizes, images)?;
         Ok(Self {
+            batch: Batch::new(&outputs, sizes, device.addresses()),
             outputs,
             sizes,
             images,
-            batch: Batch::new(&outputs, sizes, device.addresses()),
             host_rules: pinned_words(sizes.rules * images)?,
             host_found: pinned_words(sizes.found * images)?,
-            _device: device,
+            filter: Filter::default(),
+            frames: vec![(0.0, 0.0); images],
+            device,
         })
+    }
+
+    /// Sets what goes besides unsure boxes, for the images whose rules are set from now on.
+    pub fn set_filter(&mut self, filter: Filter) {
+        self.filter = filter;
     }
 
     /// Sets what holds for an image of the next batch. Call it when the GPU is done with the last one.
     pub fn set_rules(&mut self, image: usize, rules: &ImageRules) {
-        let words = self.sizes.rules;
-        if let Some(words) = self.host_rules.chunks_exact_mut(words).nth(image) {
-            write_rules(words, &self.outputs, rules);
+        let words = self
+            .host_rules
+            .chunks_exact_mut(self.sizes.rules)
+            .nth(image);
+        if let (Some(words), Some(frame)) = (words, self.frames.get_mut(image)) {
+            write_rules(words, &self.outputs, rules, &self.filter);
+            let Placement {
+                frame_width,
+                frame_height,
+                ..
+            } = rules.placement;
+            *frame = (frame_width as f32, frame_height as f32);
         }
     }
 
     /// Enqueues the decoding of the first `images` images of the output tensors: the rules' way to the GPU,
-    /// two kernels, the results' way back. Can be captured into a CUDA graph, which then reads the rules
+    /// the kernels, the results' way back. Can be captured into a CUDA graph, which then reads the rules
     /// that are set when it runs.
     ///
     /// # Safety
@@ -472,7 +586,7 @@ impl Decoder {
             check(
                 "cuMemcpyHtoDAsync",
                 sys::cuMemcpyHtoDAsync_v2(
-                    self.batch.rules,
+                    self.device.rules.as_device_ptr().as_raw(),
                     self.host_rules.as_ptr().cast::<c_void>(),
                     4 * self.sizes.rules * images,
                     stream,
@@ -483,7 +597,7 @@ impl Decoder {
                 "cuMemcpyDtoHAsync",
                 sys::cuMemcpyDtoHAsync_v2(
                     self.host_found.as_mut_ptr().cast::<c_void>(),
-                    self.batch.found,
+                    self.device.found.as_device_ptr().as_raw(),
                     4 * self.sizes.found * images,
                     stream,
                 ),
@@ -496,7 +610,14 @@ impl Decoder {
         self.host_found
             .chunks_exact(self.sizes.found)
             .nth(image)
+            .zip(self.frames.get(image))
             .into_iter()
-            .flat_map(read_found)
+            .flat_map(|(words, &frame)| read_found(words, &self.outputs, frame))
+    }
+
+    /// What the outputs of an image say about the model, once the stream has passed what was enqueued.
+    pub fn signs(&self, image: usize) -> Signs {
+        let words = self.host_found.chunks_exact(self.sizes.found).nth(image);
+        words.map(read_signs).unwrap_or_default()
     }
 }

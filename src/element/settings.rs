@@ -71,6 +71,7 @@ pub enum Scaling {
 pub(super) struct Settings {
     pub model: String,
     pub labels: Option<String>,
+    pub decoder: String,
     pub backend: Backend,
     pub threads: u32,
     pub scaling: Scaling,
@@ -97,6 +98,7 @@ impl Default for Settings {
         Self {
             model: "ssd-mobilenet-v2".into(),
             labels: None,
+            decoder: "auto".into(),
             backend: Backend::default(),
             threads: 0,
             scaling: Scaling::default(),
@@ -140,6 +142,7 @@ impl Settings {
         DetectorOptions {
             model: self.model.clone(),
             labels: self.labels.as_ref().map(Into::into),
+            decoder: Some(self.decoder.clone()).filter(|decoder| decoder != "auto"),
             backend: match self.backend {
                 Backend::Auto => detector::Backend::Auto,
                 Backend::TensorRt => detector::Backend::TensorRt,
@@ -170,6 +173,7 @@ impl Settings {
             thresholds: filter.thresholds(labels, self.threshold)?,
             iou_threshold: self.iou_threshold,
             max_detections: self.max_detections as usize,
+            ..Selection::default()
         })
     }
 
@@ -225,6 +229,7 @@ impl Settings {
         Some(match name {
             "model" => self.model.to_value(),
             "labels" => self.labels.to_value(),
+            "decoder" => self.decoder.to_value(),
             "backend" => self.backend.to_value(),
             "threads" => self.threads.to_value(),
             "scaling" => self.scaling.to_value(),
@@ -257,6 +262,7 @@ impl Settings {
         match name {
             "model" => take_text(&mut self.model, value, Self::default().model),
             "labels" => take(&mut self.labels, value),
+            "decoder" => take_text(&mut self.decoder, value, Self::default().decoder),
             "backend" => take(&mut self.backend, value),
             "threads" => take(&mut self.threads, value),
             "scaling" => take(&mut self.scaling, value),
@@ -305,9 +311,18 @@ fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {
         glib::ParamSpecString::builder("labels")
             .nick("Labels")
             .blurb(
-                "File with the name of one class a line; without it the model's own metadata, \
-                 MODEL.labels.txt, MODEL.txt or labels.txt beside the model",
+                "File with the name of one class a line or .json, or coco-80 or coco-91; without it the model's own \
+                 .modelinfo or metadata, MODEL.labels.txt, MODEL.txt, MODEL.names, MODEL.json or labels.txt beside it",
             )
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("decoder")
+            .nick("Decoder")
+            .blurb(
+                "The family of the model's outputs where they do not show it, such as yolox or rt-detr; README lists them \
+                 (auto = as recognised)",
+            )
+            .default_value(Some(default.decoder.as_str()))
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder_with_default("backend", default.backend)

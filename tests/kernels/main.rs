@@ -1,6 +1,8 @@
 //! The kernels give what the rules say. Here they run on the CPU, compiled from the same source; the tests
 //! in tests/gpu run the same cases on a GPU.
 
+#[path = "../decode/cases.rs"]
+mod cases;
 mod decode_cases;
 mod draw_cases;
 mod emulated;
@@ -42,6 +44,9 @@ emulated! {
         equal_scores_go_by_anchor,
         without_candidates_there_are_no_detections,
         of_too_many_candidates_the_highest_count,
+        every_family_as_numpy_has_it,
+        every_family_as_the_cpu_has_it_with_every_filter,
+        implausible_outputs_leave_their_signs,
     ;
     draw_cases:
         fills_and_masks_blend_in_every_format,

@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::time::Instant;
 
-use cust::memory::DeviceBuffer;
+use cust::memory::{CopyDestination, DeviceBuffer};
 
 use super::{Batch, Machine};
 use crate::cuda::context::{Context, driver_version};
 use crate::cuda::stream::{Event, Stream};
 use crate::cuda::upload::Upload;
 use crate::cuda::{CudaError, Kernels};
-use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, Outputs};
-use crate::decode::{Family, Layout};
-use crate::detector::labels::{find_labels, names_of_metadata};
-use crate::detector::{CAT, DetectorOptions, LoadError, LoadProgress};
+use crate::decode::Layout;
+use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, OutputTensor, Outputs};
+use crate::detector::description::{Description, Metadata};
+use crate::detector::{CAT, DetectError, DetectorOptions, LoadError, LoadProgress};
 use crate::engine::tensorrt::{
     self, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine, Library,
     OnnxModel, Precision, TensorSpec,
@@ -39,8 +39,7 @@ pub struct Loaded {
 struct LoadedEngine {
     engine: Engine,
     kept: Option<(EngineCache, KeptEngine)>,
-    /// Labels in the model's own metadata.
-    names: Option<Labels>,
+    metadata: Metadata,
     precision: &'static str,
 }
 
@@ -67,15 +66,19 @@ pub fn load(
         .filter(|t| !t.is_input)
         .map(spec_of)
         .collect();
-    let layout = Layout::recognize(&outputs)?;
-    let labels = find_labels(options, &source, loaded.names, &layout)?;
     let (input, element, geometry) = image_input(tensors)?;
+    let others = tensors.iter().enumerate();
+    let others = others.filter(|(i, tensor)| tensor.is_input && *i != input);
+    let others: Vec<_> = others.map(|(_, tensor)| tensor.name.clone()).collect();
+    let known = Description::new(options, &source, loaded.metadata)?;
+    let (layout, labels) = known.recognize(&outputs, &others, geometry)?;
 
     let max_batch = engine.max_batch();
     let mut network = engine.new_context()?;
     tell("making an execution context");
     network.set_batch(max_batch)?;
-    let (memory, addresses) = allocate(tensors, &mut network)?;
+    let (mut memory, addresses) = allocate(tensors, &mut network)?;
+    fill_constants(tensors, geometry, &mut memory)?;
     let device_outputs = device_outputs(&layout, geometry, tensors, &network, &addresses)?;
     let tensor = InputTensor {
         address: addresses[input],
@@ -83,10 +86,10 @@ pub fn load(
         element,
         slots: max_batch as usize,
     };
-    let preparation = layout.default_preparation(element_type(tensors[input].data_type));
+    let preparation = known.preparation(&layout, element_type(tensors[input].data_type));
     let InputGeometry { width, height, .. } = geometry;
     let description = format!(
-        "{} on {}, {}, {:?} {width}x{height}",
+        "{} on {}, {}, {} {width}x{height}",
         library.version(),
         context.gpu_name()?,
         loaded.precision,
@@ -132,7 +135,7 @@ fn load_engine(
         return Ok(LoadedEngine {
             engine: Engine::deserialize(library, &file, options.dla_core)?,
             kept: None,
-            names: metadata.and_then(names_of_metadata),
+            metadata: metadata.map(Metadata::from_json).unwrap_or_default(),
             precision: "as built",
         });
     }
@@ -140,8 +143,11 @@ fn load_engine(
         ModelSource::Bundled(bundled) => Model::parse(bundled.onnx)?,
         _ => Model::parse(source.read()?)?,
     };
-    let names = model.metadata().find(|(key, _)| *key == "names");
-    let names = names.and_then(|(_, names)| Labels::from_ultralytics_names(names));
+    let metadata = Metadata::from_entries(|wanted| {
+        let mut entries = model.metadata();
+        let found = entries.find(|(key, _)| *key == wanted);
+        found.map(|(_, value)| value.to_owned())
+    });
     if let Some(folder) = source.path().and_then(Path::parent) {
         model.embed_external_data(folder)?;
     }
@@ -179,7 +185,7 @@ fn load_engine(
     Ok(LoadedEngine {
         engine: kept.engine.clone(),
         kept: Some((cache, kept)),
-        names,
+        metadata,
         precision,
     })
 }
@@ -233,27 +239,48 @@ fn element_type(data_type: DataType) -> ElementType {
     }
 }
 
-/// The position and form of the one input, if it is an image.
+/// The position and form of the input that is the image, if nothing is unknown of the others.
 fn image_input(tensors: &[TensorSpec]) -> Result<(usize, Element, InputGeometry), LoadError> {
-    let inputs: Vec<_> = tensors.iter().filter(|t| t.is_input).map(spec_of).collect();
+    let positions: Vec<_> = (0..tensors.len())
+        .filter(|&i| tensors[i].is_input)
+        .collect();
+    let inputs: Vec<_> = positions.iter().map(|&i| spec_of(&tensors[i])).collect();
     let unsuitable = || LoadError::Input {
         seen: engine::describe(&inputs),
     };
-    let [input] = inputs.as_slice() else {
-        return Err(unsuitable());
-    };
-    let position = tensors
-        .iter()
-        .position(|t| t.is_input)
-        .ok_or_else(unsuitable)?;
-    let element = match input.element {
+    let (image, geometry) = engine::image_among(&inputs).ok_or_else(unsuitable)?;
+    let element = match inputs[image].element {
         ElementType::Float32 => Element::F32,
         ElementType::Float16 => Element::F16,
         ElementType::Uint8 => Element::U8,
         _ => return Err(unsuitable()),
     };
-    let geometry = input.image_geometry().ok_or_else(unsuitable)?;
-    Ok((position, element, geometry))
+    Ok((positions[image], element, geometry))
+}
+
+/// Writes the inputs whose values are the same for every frame.
+fn fill_constants(
+    tensors: &[TensorSpec],
+    geometry: InputGeometry,
+    memory: &mut [DeviceBuffer<u8>],
+) -> Result<(), LoadError> {
+    for (tensor, memory) in tensors.iter().zip(memory).filter(|(t, _)| t.is_input) {
+        let Some(values) = engine::constant_input(&spec_of(tensor), geometry) else {
+            continue;
+        };
+        let one: Vec<u8> = match tensor.data_type {
+            DataType::I64 => values
+                .iter()
+                .flat_map(|v| (*v as i64).to_ne_bytes())
+                .collect(),
+            _ => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+        };
+        let all: Vec<u8> = one.iter().copied().cycle().take(memory.len()).collect();
+        memory
+            .copy_from(&all)
+            .map_err(CudaError::during("cuMemcpyHtoD"))?;
+    }
+    Ok(())
 }
 
 /// Memory for every tensor at the batch that is set, and its address.
@@ -285,7 +312,7 @@ fn allocate(
     Ok((memory, addresses))
 }
 
-/// Where the decoding kernels find what they read.
+/// What the decoding kernels read.
 fn device_outputs(
     layout: &Layout,
     input: InputGeometry,
@@ -293,38 +320,22 @@ fn device_outputs(
     network: &tensorrt::Context,
     addresses: &[u64],
 ) -> Result<Outputs, LoadError> {
-    let positions: Vec<_> = (0..tensors.len())
-        .filter(|&i| !tensors[i].is_input)
-        .collect();
-    let (first, second) = layout.outputs();
-    let element = |position: usize| match tensors[position].data_type {
-        DataType::F16 => OutputElement::F16,
-        _ => OutputElement::F32,
-    };
-    let anchors = |position: usize| {
-        let anchors = network.shape(position).get(1).copied().unwrap_or(-1);
-        usize::try_from(anchors).map_err(|_| LoadError::OpenShape {
-            tensor: spec_of(&tensors[position]).to_string(),
-        })
-    };
-    let first = positions[first];
-    Ok(match layout.family {
-        Family::Ssd => {
-            let boxes = positions[second];
-            Outputs::ssd(
-                element(first),
-                addresses[first],
-                addresses[boxes],
-                anchors(first)?,
-                layout.classes,
-                input,
-            )
-        }
-        Family::Yolov5 => Outputs::yolov5(
-            element(first),
-            addresses[first],
-            anchors(first)?,
-            layout.classes,
-        ),
-    })
+    let (mut specs, mut shapes, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, tensor) in tensors.iter().enumerate().filter(|(_, t)| !t.is_input) {
+        specs.push(spec_of(tensor));
+        shapes.push(network.shape(i).to_vec());
+        outputs.push(OutputTensor {
+            address: addresses[i],
+            element: match tensor.data_type {
+                DataType::F16 => OutputElement::F16,
+                DataType::I32 => OutputElement::I32,
+                DataType::I64 => OutputElement::I64,
+                _ => OutputElement::F32,
+            },
+        });
+    }
+    let plan = layout
+        .plan(&shapes, input, &specs)
+        .map_err(DetectError::from)?;
+    Ok(Outputs::new(plan, outputs, layout.classes))
 }
