@@ -6,9 +6,9 @@ use gst::prelude::*;
 use once_cell::sync::Lazy;
 
 use super::output_settings::OutputSettings;
-use crate::decode::Selection;
 use crate::decode::classes::{ClassFilter, ClassFilterError};
 use crate::decode::cuda::MAX_DETECTIONS;
+use crate::decode::{Filter, Selection, SizeLimits};
 use crate::detector::{self, DetectorOptions};
 use crate::engine::tensorrt;
 use crate::meta::{Choice, Kinds, MetadataError};
@@ -85,6 +85,9 @@ pub(super) struct Settings {
     pub iou_threshold: f32,
     pub max_detections: u32,
     pub classes: Option<String>,
+    pub class_agnostic: bool,
+    pub min_size: u32,
+    pub max_size: u32,
     pub interval: u32,
     pub overlay: String,
     pub metadata: String,
@@ -112,6 +115,9 @@ impl Default for Settings {
             iou_threshold: 0.5,
             max_detections: 100,
             classes: None,
+            class_agnostic: false,
+            min_size: 0,
+            max_size: 0,
             interval: 0,
             overlay: "none".into(),
             metadata: "auto".into(),
@@ -173,7 +179,16 @@ impl Settings {
             thresholds: filter.thresholds(labels, self.threshold)?,
             iou_threshold: self.iou_threshold,
             max_detections: self.max_detections as usize,
-            ..Selection::default()
+            filter: Filter {
+                class_agnostic: self.class_agnostic,
+                sizes: SizeLimits {
+                    smallest: self.min_size as f32,
+                    largest: match self.max_size {
+                        0 => f32::INFINITY,
+                        size => size as f32,
+                    },
+                },
+            },
         })
     }
 
@@ -243,6 +258,9 @@ impl Settings {
             "iou-threshold" => self.iou_threshold.to_value(),
             "max-detections" => self.max_detections.to_value(),
             "classes" => self.classes.to_value(),
+            "class-agnostic" => self.class_agnostic.to_value(),
+            "min-size" => self.min_size.to_value(),
+            "max-size" => self.max_size.to_value(),
             "interval" => self.interval.to_value(),
             "overlay" => self.overlay.to_value(),
             "metadata" => self.metadata.to_value(),
@@ -276,6 +294,9 @@ impl Settings {
             "iou-threshold" => take(&mut self.iou_threshold, value),
             "max-detections" => take(&mut self.max_detections, value),
             "classes" => take(&mut self.classes, value),
+            "class-agnostic" => take(&mut self.class_agnostic, value),
+            "min-size" => take(&mut self.min_size, value),
+            "max-size" => take(&mut self.max_size, value),
             "interval" => take(&mut self.interval, value),
             "overlay" => take_text(&mut self.overlay, value, Self::default().overlay),
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
@@ -388,6 +409,14 @@ fn gpu_specs(default: &Settings) -> Vec<glib::ParamSpec> {
     ]
 }
 
+fn size_spec(name: &str, nick: &str, blurb: &str) -> glib::ParamSpec {
+    glib::ParamSpecUInt::builder(name)
+        .nick(nick)
+        .blurb(blurb)
+        .mutable_playing()
+        .build()
+}
+
 fn selection_specs(default: &Settings) -> Vec<glib::ParamSpec> {
     vec![
         glib::ParamSpecFloat::builder("threshold")
@@ -422,6 +451,14 @@ fn selection_specs(default: &Settings) -> Vec<glib::ParamSpec> {
             .blurb("Labels (or numbers) of the classes to keep, each with an own threshold if wanted: person:0.4,car")
             .mutable_playing()
             .build(),
+        glib::ParamSpecBoolean::builder("class-agnostic")
+            .nick("Class-agnostic")
+            .blurb("Overlapping boxes of different classes are the same object, too")
+            .default_value(default.class_agnostic)
+            .mutable_playing()
+            .build(),
+        size_spec("min-size", "Minimum size", "Shortest side of a box in pixels of the frame (0 = no limit)"),
+        size_spec("max-size", "Maximum size", "Longest side of a box in pixels of the frame (0 = no limit)"),
         glib::ParamSpecUInt::builder("interval")
             .nick("Interval")
             .blurb("Frames to pass on uninspected between two inspected ones")

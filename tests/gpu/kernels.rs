@@ -7,6 +7,8 @@ mod cases;
 mod decode_cases;
 #[path = "../kernels/draw_cases.rs"]
 mod draw_cases;
+#[path = "../kernels/family_cases.rs"]
+mod family_cases;
 mod gpu;
 #[path = "../kernels/machine.rs"]
 mod machine;
@@ -65,6 +67,8 @@ on_gpu! {
         equal_scores_go_by_anchor,
         without_candidates_there_are_no_detections,
         of_too_many_candidates_the_highest_count,
+    ;
+    family_cases:
         every_family_as_numpy_has_it,
         every_family_as_the_cpu_has_it_with_every_filter,
         implausible_outputs_leave_their_signs,

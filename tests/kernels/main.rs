@@ -6,6 +6,7 @@ mod cases;
 mod decode_cases;
 mod draw_cases;
 mod emulated;
+mod family_cases;
 mod machine;
 mod overlay_cases;
 mod picture;
@@ -44,6 +45,8 @@ emulated! {
         equal_scores_go_by_anchor,
         without_candidates_there_are_no_detections,
         of_too_many_candidates_the_highest_count,
+    ;
+    family_cases:
         every_family_as_numpy_has_it,
         every_family_as_the_cpu_has_it_with_every_filter,
         implausible_outputs_leave_their_signs,

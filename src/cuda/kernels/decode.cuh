@@ -156,6 +156,13 @@ DEVICE float mean_of_bins(const DecodeBatch &batch, u32 image, u32 cell, u32 anc
     return weighted / sum;
 }
 
+// One of the four values of a candidate's box.
+DEVICE float side_of(const DecodeBatch &batch, u32 image, u32 cell, u32 anchor, u32 side) {
+    if (batch.bins > 1) return mean_of_bins(batch, image, cell, anchor, side * batch.bins);
+    return side < 2 ? load_value(batch.points, image, cell, anchor, side)
+                    : load_value(batch.extents, image, cell, anchor, side - 2);
+}
+
 DEVICE float point_of(const DecodeBatch &batch, float value) {
     return batch.point_gain * (batch.point_sigmoid ? sigmoid(value) : value) + batch.point_bias;
 }
@@ -172,13 +179,9 @@ DEVICE float extent_of(const DecodeBatch &batch, float value) {
 
 // A candidate's box in pixels of the network's input; corners in the wrong order give a box without area.
 DEVICE Box box_in_input(const DecodeBatch &batch, u32 image, u32 cell, u32 anchor) {
-    float value[4];
-    for (u32 i = 0; i < 4; i++)
-        value[i] = batch.bins > 1 ? mean_of_bins(batch, image, cell, anchor, i * batch.bins)
-                   : i < 2        ? load_value(batch.points, image, cell, anchor, i)
-                                  : load_value(batch.extents, image, cell, anchor, i - 2);
-    const bool swap = batch.vertical_first;
-    const float a = value[swap ? 1 : 0], b = value[swap ? 0 : 1], c = value[swap ? 3 : 2], d = value[swap ? 2 : 3];
+    const u32 first = batch.vertical_first ? 1 : 0, second = 1 - first;
+    const float a = side_of(batch, image, cell, anchor, first), b = side_of(batch, image, cell, anchor, second);
+    const float c = side_of(batch, image, cell, anchor, 2 + first), d = side_of(batch, image, cell, anchor, 2 + second);
     Prior prior = {0.0f, 0.0f, batch.scale_x, batch.scale_y, batch.scale_x, batch.scale_y};
     if (batch.priors) {
         const u64 address = batch.priors + sizeof(Prior) * (u64(cell) * batch.anchors + anchor);

@@ -192,19 +192,21 @@ impl Layout {
     /// then those whose number of classes is that of the labels, then those that the name of the file hints at.
     pub fn recognize(evidence: &Evidence<'_>) -> Result<Self, UnknownLayout> {
         let seen = || describe(evidence.outputs);
+        let read = |entry: &'static Entry| {
+            let found = (entry.recognize)(evidence)?;
+            let layout = Self::new(entry, found.clone(), evidence);
+            layout.fits(evidence).then_some((entry, found))
+        };
         if let Some(family) = evidence.decoder {
             let entry = family.entry();
-            let found =
-                (entry.recognize)(evidence).ok_or_else(|| UnknownLayout::Contradiction {
-                    seen: seen(),
-                    family,
-                    wanted: entry.outputs,
-                })?;
+            let (entry, found) = read(entry).ok_or_else(|| UnknownLayout::Contradiction {
+                seen: seen(),
+                family,
+                wanted: entry.outputs,
+            })?;
             return Ok(Self::new(entry, found, evidence));
         }
-        let matches = ENTRIES
-            .iter()
-            .filter_map(|entry| Some((entry, (entry.recognize)(evidence)?)));
+        let matches = ENTRIES.iter().filter_map(read);
         let mut found: Vec<_> = matches.collect();
         type Found = (&'static Entry, Match);
         let mut narrow = |rule: &dyn Fn(&Found) -> bool| {
@@ -248,6 +250,19 @@ impl Layout {
             anchors: evidence.anchors.clone().or(found.anchors),
             activation: evidence.activation,
         }
+    }
+
+    /// Whether the outputs can be decoded, as far as their shapes are known.
+    fn fits(&self, evidence: &Evidence<'_>) -> bool {
+        let mut shapes: Vec<_> = evidence.outputs.iter().map(|o| o.shape.clone()).collect();
+        for shape in &mut shapes {
+            // The batch is the axis that models leave open, and decoding is the same for each of its images.
+            if let [batch @ -1, _, ..] = shape.as_mut_slice() {
+                *batch = 1;
+            }
+        }
+        let open = shapes.iter().flatten().any(|&size| size < 0);
+        open || self.plan(&shapes, evidence.input, evidence.outputs).is_ok()
     }
 
     /// What the family's networks want done to pixels, where the model says nothing else. Networks that take
