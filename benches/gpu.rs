@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use gst_check::Harness;
 use gstrsdetectnet::cuda::context::Context;
-use gstrsdetectnet::detector::{DetectorOptions, Precision, TensorRtDetector};
+use gstrsdetectnet::detector::{DetectorOptions, Precision, TensorRtModel};
 
 const DECODERS: [(&str, &str); 2] = [
     ("nvh264dec", "video/x-raw(memory:CUDAMemory)"),
@@ -141,7 +141,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..DetectorOptions::default()
     };
     let context = Context::primary(0)?;
-    let mut alone = TensorRtDetector::load(&detector_options, context, &mut |_, _| {
+    let alone = TensorRtModel::load(&detector_options, context, &mut |_, _| {
         std::ops::ControlFlow::Continue(())
     })?;
     println!("{}: {}", options.model, alone.description());
@@ -159,7 +159,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         let (mut network, mut element_time, mut cpu_time) = (vec![], vec![], vec![]);
         for _ in 0..ROUNDS {
-            network.push(alone.network_alone(options.frames)?);
+            network.push(alone.network_alone(1, options.frames)?);
             let element = gst::ElementFactory::make("rsdetectnet")
                 .property("model", &options.model)
                 .property("labels", &options.labels)

@@ -176,6 +176,25 @@ fn the_bundled_model_finds_the_same_in_float16() {
 }
 
 #[test]
+fn a_model_that_casts_its_bytes_first_gives_exactly_what_it_gave() {
+    let Some(runtime) = runtime() else { return };
+    let original = tiny("colors-ssd-nhwc-uint8.onnx");
+    let mut model = Model::parse(original.clone()).unwrap();
+    model.cast_byte_inputs().unwrap();
+    let cast_first = model.to_bytes();
+    assert_ne!(cast_first, original);
+    // Every byte there is, and the picture whose colours are known.
+    let ramp: Vec<u8> = (0..64 * 64 * 3).map(|at| (at * 7 % 256) as u8).collect();
+    for values in [ramp, blocks().as_flattened().to_vec()] {
+        let input = || Tensor::from_array(([1, 64, 64, 3], values.clone())).unwrap();
+        let expected = run(runtime, &original, input());
+        assert_close(&run(runtime, &cast_first, input()), &expected, 0.0);
+        let half = float16(&batched(&cast_first));
+        assert_close(&run(runtime, &half, input()), &expected, 2e-3);
+    }
+}
+
+#[test]
 fn a_model_made_to_take_several_pictures_sees_each_on_its_own() {
     let Some(runtime) = runtime() else { return };
     let model = tiny("colors-ssd-nhwc-uint8.onnx");

@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use common::*;
 use gst::prelude::*;
 use gst_check::Harness;
@@ -240,4 +243,49 @@ fn eos_and_a_seek_in_a_real_pipeline_lose_no_frame() {
     // num-buffers counts on over the seek, so what is left is that the stream ended and flowed.
     assert_eq!(count(&detector, "frames"), count(&detector, "inspected"));
     pipeline.set_state(gst::State::Null).unwrap();
+}
+
+/// What 60 frames of a live stream become when something before the element takes longer than a frame lasts.
+fn of_a_slow_live_stream(policy: &str) -> (gst::Structure, usize) {
+    init();
+    let pipeline = gst::parse::launch(&format!(
+        "videotestsrc is-live=true num-buffers=60 ! video/x-raw,format=RGB,width=64,height=64,framerate=60/1 \
+         ! queue max-size-buffers=0 max-size-time=0 max-size-bytes=0 ! identity sleep-time=50000 \
+         ! rsdetectnet name=d model={} labels={} max-latency=200 late-policy={policy} ! fakesink name=sink sync=false",
+        model("colors-ssd.onnx"),
+        tests_file("models/colors.labels.txt").display()
+    ));
+    let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
+    let passed = Arc::new(AtomicUsize::new(0));
+    let counter = passed.clone();
+    let pad = pipeline
+        .by_name("sink")
+        .unwrap()
+        .static_pad("sink")
+        .unwrap();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        gst::PadProbeReturn::Ok
+    });
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(30), &[gst::MessageType::Eos]);
+    assert!(end.is_some());
+    let stats = pipeline.by_name("d").unwrap().property("stats");
+    pipeline.set_state(gst::State::Null).unwrap();
+    (stats, passed.load(Ordering::SeqCst))
+}
+
+#[test]
+fn frames_of_a_live_stream_that_come_too_late_pass_uninspected_or_are_dropped() {
+    let count = |stats: &gst::Structure, name| stats.get::<u64>(name).unwrap();
+    let (stats, passed) = of_a_slow_live_stream("skip-inference");
+    assert_eq!((passed, count(&stats, "frames")), (60, 60));
+    assert!(count(&stats, "late") > 40, "{stats}");
+    assert_eq!(count(&stats, "late") + count(&stats, "inspected"), 60);
+
+    let (stats, passed) = of_a_slow_live_stream("drop");
+    assert!(count(&stats, "dropped") > 40, "{stats}");
+    assert_eq!(count(&stats, "dropped") as usize + passed, 60);
+    assert_eq!(count(&stats, "inspected") as usize, passed);
 }

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use gstrsdetectnet::engine::tensorrt::{
-    BuildOptions, CacheError, DeviceIdentity, EngineCache, EngineKey, Entry, OnnxModel, Precision,
-    Version,
+    Batches, BuildOptions, CacheError, DeviceIdentity, EngineCache, EngineKey, Entry, OnnxModel,
+    Precision, Specialization, Version,
 };
 
 const VERSION: Version = Version {
@@ -25,7 +25,8 @@ const ENGINE_SIZE: usize = 2 << 20;
 fn options() -> BuildOptions {
     BuildOptions {
         precision: Precision::Auto,
-        max_batch: 8,
+        batches: Batches::UpTo(8),
+        specialization: Specialization::Eager,
         dla_core: None,
         workspace_bytes: None,
         input_shapes: vec![("images".into(), vec![-1, 3, 640, 640])],
@@ -61,9 +62,11 @@ fn only_file(folder: &Path) -> PathBuf {
 #[test]
 fn the_key_changes_with_everything_an_engine_depends_on() {
     type Change = fn(&mut BuildOptions);
-    let changes: [Change; 10] = [
+    let changes: [Change; 12] = [
         |options| options.precision = Precision::Fp16,
-        |options| options.max_batch = 9,
+        |options| options.batches = Batches::UpTo(9),
+        |options| options.batches = Batches::Each(vec![8]),
+        |options| options.batches = Batches::Each(vec![1, 2, 4, 8]),
         |options| options.dla_core = Some(0),
         |options| options.workspace_bytes = Some(0),
         |options| options.input_shapes[0].1[3] = 320,

@@ -53,13 +53,11 @@ unsafe impl Sync for Context {}
 impl Context {
     /// The context that the CUDA runtime, TensorRT and DeepStream use on this GPU.
     pub fn primary(gpu_id: u32) -> Result<Self, ContextError> {
-        driver::load()?;
-        let mut gpus = 0;
+        let gpus = gpus()? as i32;
         let mut device = 0;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the driver is initialised, and every call writes to the variable it is given.
         unsafe {
-            check("cuDeviceGetCount", sys::cuDeviceGetCount(&mut gpus))?;
             let index = i32::try_from(gpu_id).unwrap_or(i32::MAX);
             if index >= gpus {
                 return Err(ContextError::NoSuchGpu { gpu_id, gpus });
@@ -107,6 +105,11 @@ impl Context {
     /// The `CUcontext`.
     pub fn handle(&self) -> *mut c_void {
         self.handle.cast()
+    }
+
+    /// The `CUdevice`.
+    pub fn device(&self) -> i32 {
+        self.device
     }
 
     /// Makes the context current on this thread until the returned value is dropped.
@@ -168,6 +171,17 @@ impl Drop for Current {
         // SAFETY: pushed on this thread, which this value cannot leave.
         unsafe { sys::cuCtxPopCurrent_v2(&mut popped) };
     }
+}
+
+/// How many GPUs this process sees.
+pub fn gpus() -> Result<u32, ContextError> {
+    driver::load()?;
+    let mut gpus = 0;
+    // SAFETY: the driver is initialised, and the call writes to the variable.
+    check("cuDeviceGetCount", unsafe {
+        sys::cuDeviceGetCount(&mut gpus)
+    })?;
+    Ok(gpus.unsigned_abs())
 }
 
 /// The version of the NVIDIA driver, as a text that changes with it.

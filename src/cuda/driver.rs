@@ -153,6 +153,10 @@ pub fn check(operation: &'static str, result: sys::CUresult) -> Result<(), CudaE
     }
 }
 
+/// `CU_EGL_FRAME_TYPE_ARRAY` and `CU_EGL_FRAME_TYPE_PITCH` of cudaEGL.h.
+pub const EGL_FRAME_ARRAY: c_uint = 0;
+pub const EGL_FRAME_PITCH: c_uint = 1;
+
 /// An EGL image as CUDA sees it: `CUeglFrame` of cudaEGL.h.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -166,12 +170,31 @@ pub struct EglFrame {
     pub pitch: c_uint,
     pub plane_count: c_uint,
     pub channels: c_uint,
-    /// `CU_EGL_FRAME_TYPE_ARRAY` is 0, `CU_EGL_FRAME_TYPE_PITCH` is 1.
+    /// [`EGL_FRAME_ARRAY`] or [`EGL_FRAME_PITCH`].
     pub frame_type: c_uint,
     /// `CUeglColorFormat`.
     pub color_format: c_uint,
     /// `CUarray_format`.
     pub array_format: c_uint,
+}
+
+const _: () = assert!(size_of::<EglFrame>() == 64);
+const _: () = assert!(std::mem::offset_of!(EglFrame, frame_type) == 48);
+
+impl EglFrame {
+    /// One for the driver to fill.
+    pub const EMPTY: Self = Self {
+        planes: [std::ptr::null_mut(); 3],
+        width: 0,
+        height: 0,
+        depth: 0,
+        pitch: 0,
+        plane_count: 0,
+        channels: 0,
+        frame_type: 0,
+        color_format: 0,
+        array_format: 0,
+    };
 }
 
 /// The functions of cudaEGL.h, which only drivers with EGL have. A registered image is let go with

@@ -7,15 +7,21 @@ pub mod context;
 pub mod draw;
 pub mod driver;
 pub mod planes;
+pub mod seats;
 pub mod stream;
 mod symbols;
 pub mod texture;
 pub mod upload;
 
 use std::ffi::{CStr, c_void};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use cust::module::Module;
 use cust::sys;
+
+use self::context::Context;
 
 pub use driver::{CudaError, DriverError};
 
@@ -79,6 +85,41 @@ pub struct Kernels {
     pub(crate) suppress: Kernel,
     pub(crate) overlay: Kernel,
     _module: Module,
+}
+
+/// The kernels of a context, for all who work in it.
+#[derive(Debug)]
+pub struct SharedKernels {
+    /// Unloaded while the context is current.
+    kernels: ManuallyDrop<Kernels>,
+    context: Context,
+}
+
+impl SharedKernels {
+    pub fn load(context: &Context) -> Result<Arc<Self>, CudaError> {
+        let _current = context.enter()?;
+        Ok(Arc::new(Self {
+            kernels: ManuallyDrop::new(Kernels::load()?),
+            context: context.clone(),
+        }))
+    }
+}
+
+impl Deref for SharedKernels {
+    type Target = Kernels;
+
+    fn deref(&self) -> &Kernels {
+        &self.kernels
+    }
+}
+
+impl Drop for SharedKernels {
+    fn drop(&mut self) {
+        // Without its context, there is nothing left to unload, and the driver only returns errors.
+        let _current = self.context.enter();
+        // SAFETY: the kernels are not used again.
+        unsafe { ManuallyDrop::drop(&mut self.kernels) };
+    }
 }
 
 impl Kernels {

@@ -44,13 +44,18 @@ impl Stream {
         }
     }
 
-    /// The one wait of the host: until the stream has passed all that was enqueued.
+    /// Waits on the host until the stream has passed all that was enqueued.
     pub fn finish(&self, event: &Event) -> Result<(), CudaError> {
+        self.mark(event)?;
+        event.wait()
+    }
+
+    /// Has `event` stand for all that was enqueued until now.
+    pub fn mark(&self, event: &Event) -> Result<(), CudaError> {
         // SAFETY: event and stream are of the current context.
-        unsafe {
-            check("cuEventRecord", sys::cuEventRecord(event.0, self.0))?;
-            check("cuEventSynchronize", sys::cuEventSynchronize(event.0))
-        }
+        check("cuEventRecord", unsafe {
+            sys::cuEventRecord(event.0, self.0)
+        })
     }
 
     /// Records what `enqueue` puts on the stream as a graph, and runs none of it.
@@ -106,6 +111,14 @@ impl Event {
             sys::cuEventCreate(&mut event, flags)
         })?;
         Ok(Self(event))
+    }
+
+    /// The one wait of the host: until the stream that was marked with the event has passed the mark.
+    pub fn wait(&self) -> Result<(), CudaError> {
+        // SAFETY: the event is of the current context.
+        check("cuEventSynchronize", unsafe {
+            sys::cuEventSynchronize(self.0)
+        })
     }
 }
 

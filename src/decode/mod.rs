@@ -42,14 +42,16 @@ pub struct SizeLimits {
 
 impl Default for SizeLimits {
     fn default() -> Self {
-        Self {
-            smallest: 0.0,
-            largest: f32::INFINITY,
-        }
+        Self::NONE
     }
 }
 
 impl SizeLimits {
+    pub const NONE: Self = Self {
+        smallest: 0.0,
+        largest: f32::INFINITY,
+    };
+
     fn contains(&self, shorter: f32, longer: f32) -> bool {
         shorter >= self.smallest && longer <= self.largest
     }
@@ -61,6 +63,14 @@ pub struct Filter {
     /// Of overlapping boxes of different classes, too, only the most confident stays.
     pub class_agnostic: bool,
     pub sizes: SizeLimits,
+}
+
+impl Filter {
+    /// Leaves all as it is.
+    pub const NONE: Self = Self {
+        class_agnostic: false,
+        sizes: SizeLimits::NONE,
+    };
 }
 
 /// What is kept of the network's candidates.

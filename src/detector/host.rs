@@ -19,7 +19,7 @@ pub struct HostDetector {
     decoder: HostDecoder,
     labels: Labels,
     description: String,
-    diagnosis: Option<String>,
+    model_bytes: usize,
 }
 
 impl HostDetector {
@@ -49,8 +49,13 @@ impl HostDetector {
             decoder,
             labels,
             description,
-            diagnosis: None,
+            model_bytes: source.size(),
         })
+    }
+
+    /// Size of the model's file.
+    pub fn model_bytes(&self) -> usize {
+        self.model_bytes
     }
 
     pub fn labels(&self) -> &Labels {
@@ -64,11 +69,6 @@ impl HostDetector {
     /// Engine and layout, for logs and `stats`.
     pub fn description(&self) -> &str {
         &self.description
-    }
-
-    /// What is wrong with what the network returns, once it is known, once.
-    pub fn take_diagnosis(&mut self) -> Option<String> {
-        self.diagnosis.take()
     }
 
     /// Replaces `detections` by what the network finds in the frame, best first.
@@ -93,7 +93,6 @@ impl HostDetector {
         decoded?;
         if let Some(diagnosis) = self.decoder.diagnosis() {
             gst::warning!(CAT, "{diagnosis}");
-            self.diagnosis = Some(diagnosis);
         }
         Ok(Timings {
             preprocess: preprocessed - start,

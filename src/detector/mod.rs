@@ -1,12 +1,16 @@
 //! Preprocessing, engine and decoding put together: frames go in, their detections come out.
 
 mod description;
+mod growth;
 mod host;
+mod pool;
+pub mod scheduler;
+mod sharing;
 mod tensorrt;
 
-use std::ffi::c_void;
 use std::ops::{AddAssign, ControlFlow};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use once_cell::sync::Lazy;
@@ -19,7 +23,8 @@ use crate::detection::Detection;
 use crate::engine::onnxruntime;
 use crate::engine::tensorrt::{CacheError, TensorRtError, library};
 use crate::frame::system::Plane;
-use crate::frame::{Colorimetry, DeviceFrame, PixelFormat, SystemFrame};
+use crate::frame::{Colorimetry, DeviceFrame, PendingStream, PixelFormat, SystemFrame};
+use crate::lock;
 use crate::model::onnx::OnnxError;
 use crate::model::{Labels, LabelsError, ModelError, ModelInfoError, ModelSource};
 use crate::overlay::Overlay;
@@ -27,8 +32,11 @@ use crate::preprocess::Shrinking;
 use crate::preprocess::cuda::PreprocessError;
 
 pub use crate::engine::tensorrt::Precision;
-pub use host::HostDetector;
-pub use tensorrt::TensorRtDetector;
+pub use tensorrt::TensorRtModel;
+
+use self::pool::HostModel;
+use self::sharing::Shelf;
+use self::tensorrt::{GpuRequest, GpuStream};
 
 static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
     gst::DebugCategory::new(
@@ -73,6 +81,8 @@ pub struct DetectorOptions {
     pub workspace_bytes: Option<u64>,
     /// How frames larger than the network's input are sampled.
     pub shrinking: Shrinking,
+    /// Only elements with the same text here share a model.
+    pub instance: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +126,8 @@ pub enum LoadError {
     OpenShape { tensor: String },
     #[error("there is no home folder to keep engines in: set engine-cache")]
     NoCacheFolder,
+    #[error("the element was stopped while another one loaded its model")]
+    Cancelled,
 }
 
 impl From<DetectError> for LoadError {
@@ -138,6 +150,9 @@ pub enum DetectError {
     Preprocess(#[from] PreprocessError),
     #[error(transparent)]
     Draw(#[from] DrawError),
+    /// Of a batch, with frames of other streams perhaps.
+    #[error(transparent)]
+    Batch(Arc<DetectError>),
     #[error(
         "frames in GPU memory are inspected with backend=tensorrt alone; put a download, such as cudadownload or nvvideoconvert, before this element"
     )]
@@ -175,7 +190,7 @@ pub enum Frames<'a> {
     Device {
         frames: &'a [DeviceFrame],
         /// The `CUstream` of that context on which the frames are still being written.
-        pending: Option<*mut c_void>,
+        pending: Option<PendingStream>,
     },
 }
 
@@ -188,95 +203,162 @@ pub struct Drawing<'a> {
 /// Told of what takes long while a model is loaded: a text, and a percentage where it is known. A `Break` stops it.
 pub type LoadProgress<'a> = dyn FnMut(&str, Option<u32>) -> ControlFlow<()> + Send + 'a;
 
-/// A loaded model.
-pub enum Detector {
-    Host(Box<HostDetector>),
-    TensorRt(Box<TensorRtDetector>),
+/// Of the CPU; of GPUs.
+static HOST_MODELS: Shelf<HostModel> = Shelf::new();
+static GPU_MODELS: Shelf<TensorRtModel> = Shelf::new();
+
+/// One stream's way to a loaded model, which all streams with the same options share.
+pub struct Detector {
+    engine: Engine,
+    inspection: Duration,
+}
+
+enum Engine {
+    Host(Arc<HostModel>),
+    Gpu(Box<GpuStream>),
+}
+
+/// A frame, or a batch of frames, that is being inspected.
+pub struct Request(Stage);
+
+enum Stage {
+    Done(Timings, Vec<Vec<Detection>>),
+    UnderWay(GpuRequest),
 }
 
 impl Detector {
-    /// Loads a model; on a GPU in `context`, or else in the GPU's primary one.
+    /// Joins those who use the model, or loads it; on a GPU in `context`, or else in the GPU's primary one.
     pub fn load(
         options: &DetectorOptions,
         context: Option<Context>,
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self, LoadError> {
-        if !wants_gpu(options) {
-            return Ok(Self::Host(Box::new(HostDetector::load(options)?)));
-        }
-        // What is wrong with the model itself is found before a GPU is.
-        ModelSource::resolve(&options.model)?;
-        let context = match context {
-            Some(context) => context,
-            None => Context::primary(options.gpu_id)?,
+        let engine = if wants_gpu(options) {
+            // What is wrong with the model itself is found before a GPU is.
+            ModelSource::resolve(&options.model)?;
+            let context = match context {
+                Some(context) => context,
+                None => Context::primary(options.gpu_id)?,
+            };
+            let handle = context.handle().addr();
+            let model = GPU_MODELS.get(options, handle, progress, |progress| {
+                TensorRtModel::load(options, context, progress)
+            })?;
+            Engine::Gpu(Box::new(GpuStream::new(model)))
+        } else {
+            let model = HOST_MODELS.get(options, 0, progress, |_| HostModel::load(options))?;
+            model.join();
+            Engine::Host(model)
         };
-        let detector = TensorRtDetector::load(options, context, progress)?;
-        Ok(Self::TensorRt(Box::new(detector)))
+        let mut detector = Self {
+            engine,
+            inspection: Duration::ZERO,
+        };
+        detector.inspection = detector.measure()?;
+        Ok(detector)
     }
 
     pub fn labels(&self) -> &Labels {
-        match self {
-            Self::Host(detector) => detector.labels(),
-            Self::TensorRt(detector) => detector.labels(),
+        match &self.engine {
+            Engine::Host(model) => model.labels(),
+            Engine::Gpu(stream) => stream.model().labels(),
         }
     }
 
     fn layout(&self) -> &Layout {
-        match self {
-            Self::Host(detector) => detector.layout(),
-            Self::TensorRt(detector) => detector.layout(),
+        match &self.engine {
+            Engine::Host(model) => model.layout(),
+            Engine::Gpu(stream) => stream.model().layout(),
         }
     }
 
     /// The engine and where it runs, for logs and `stats`.
     pub fn description(&self) -> &str {
-        match self {
-            Self::Host(detector) => detector.description(),
-            Self::TensorRt(detector) => detector.description(),
+        match &self.engine {
+            Engine::Host(model) => model.description(),
+            Engine::Gpu(stream) => stream.model().description(),
         }
     }
 
     /// The context in which frames in GPU memory must lie.
     pub fn context(&self) -> Option<&Context> {
-        match self {
-            Self::Host(_) => None,
-            Self::TensorRt(detector) => Some(detector.context()),
+        match &self.engine {
+            Engine::Host(_) => None,
+            Engine::Gpu(stream) => Some(stream.model().context()),
         }
     }
 
-    /// Replaces `detections` by what the network finds in each frame, best first.
-    pub fn detect(
-        &mut self,
-        frames: Frames<'_>,
-        selection: &Selection,
-        detections: &mut Vec<Vec<Detection>>,
-    ) -> Result<Timings, DetectError> {
-        match (self, frames) {
-            (Self::TensorRt(detector), frames) => detector.detect(frames, selection, detections),
-            (Self::Host(detector), Frames::System(frame)) => {
-                detections.resize_with(1, Vec::new);
-                detector.detect(&frame, selection, &mut detections[0])
-            }
-            (Self::Host(_), Frames::Device { .. }) => Err(DetectError::GpuFrameOnCpu),
+    /// The GPU that frames in GPU memory must be on.
+    pub fn gpu_id(&self) -> u32 {
+        match &self.engine {
+            Engine::Host(_) => 0,
+            Engine::Gpu(stream) => stream.model().gpu_id(),
         }
+    }
+
+    /// What one inspection takes when there is no other.
+    pub fn inspection(&self) -> Duration {
+        self.inspection
+    }
+
+    /// So many frames of this stream may be under way at once.
+    pub fn expect(&self, frames: usize) {
+        if let Engine::Gpu(stream) = &self.engine {
+            stream.expect(frames);
+        }
+    }
+
+    /// Has frames inspected. On the CPU that is done when this returns. Frames in GPU memory must stay mapped until the
+    /// request has been waited for, or dropped. `outputs` are reused.
+    pub fn submit(
+        &self,
+        frames: Frames<'_>,
+        selection: &Arc<Selection>,
+        mut outputs: Vec<Vec<Detection>>,
+    ) -> Result<Request, DetectError> {
+        Ok(Request(match (&self.engine, frames) {
+            (Engine::Gpu(stream), frames) => {
+                Stage::UnderWay(stream.submit(frames, selection, outputs)?)
+            }
+            (Engine::Host(model), Frames::System(frame)) => {
+                outputs.resize_with(1, Vec::new);
+                let timings = model.detect(&frame, selection, &mut outputs[0])?;
+                Stage::Done(timings, outputs)
+            }
+            (Engine::Host(_), Frames::Device { .. }) => return Err(DetectError::GpuFrameOnCpu),
+        }))
     }
 
     /// Draws into frames in GPU memory that are mapped for it, with the host's wait at the end. `pending` is as in
     /// [`Frames::Device`].
     pub fn draw(
-        &mut self,
+        &self,
         frames: &[DeviceFrame],
-        pending: Option<*mut c_void>,
+        pending: Option<PendingStream>,
         drawing: Drawing<'_>,
     ) -> Result<(), DetectError> {
-        match self {
-            Self::TensorRt(detector) => detector.draw(frames, pending, drawing),
-            Self::Host(_) => Err(DetectError::GpuFrameOnCpu),
+        match &self.engine {
+            Engine::Gpu(stream) => stream.draw(frames, pending, drawing),
+            Engine::Host(_) => Err(DetectError::GpuFrameOnCpu),
         }
     }
 
-    /// Runs the network on an empty picture until it is warm; returns what one inspection then takes.
-    pub fn measure(&mut self) -> Result<Duration, DetectError> {
+    /// Runs the network on an empty picture until it is warm, unless another stream has done so already.
+    fn measure(&self) -> Result<Duration, DetectError> {
+        let measured = match &self.engine {
+            Engine::Host(model) => model.inspection(),
+            Engine::Gpu(stream) => stream.model().inspection(),
+        };
+        let mut measured = lock(measured);
+        if let Some(inspection) = *measured {
+            return Ok(inspection);
+        }
+        let inspection = self.inspect_nothing()?;
+        *measured = Some(inspection);
+        Ok(inspection)
+    }
+
+    fn inspect_nothing(&self) -> Result<Duration, DetectError> {
         const SIDE: usize = 64;
         const RUNS: usize = 3;
         let pixels = [128; SIDE * SIDE];
@@ -291,17 +373,36 @@ impl Detector {
             height: SIDE,
             planes: [luma, Plane::default(), Plane::default()],
         };
-        let selection = Selection {
+        let selection = Arc::new(Selection {
             thresholds: vec![f32::INFINITY; self.layout().classes],
             iou_threshold: 1.0,
             max_detections: 1,
             ..Selection::default()
-        };
+        });
         let mut timings = Timings::default();
         for _ in 0..RUNS {
-            timings = self.detect(Frames::System(frame), &selection, &mut Vec::new())?;
+            let request = self.submit(Frames::System(frame), &selection, Vec::new())?;
+            timings = request.wait()?.0;
         }
         Ok(timings.total())
+    }
+}
+
+impl Drop for Detector {
+    fn drop(&mut self) {
+        if let Engine::Host(model) = &self.engine {
+            model.leave();
+        }
+    }
+}
+
+impl Request {
+    /// Waits for what the network finds in each frame, best first.
+    pub fn wait(self) -> Result<(Timings, Vec<Vec<Detection>>), DetectError> {
+        match self.0 {
+            Stage::Done(timings, detections) => Ok((timings, detections)),
+            Stage::UnderWay(request) => request.wait(),
+        }
     }
 }
 

@@ -1,72 +1,46 @@
-//! Detection on a GPU: preprocessing, TensorRT and decoding one after the other on one stream, for frames that lie
-//! in GPU memory already, and for frames of system memory on their way there. The host waits once for a batch.
+//! Detection on a GPU: one model there, for all the streams that use it.
 
+pub mod lane;
 mod load;
+mod painter;
+mod upload;
 
-use std::ffi::c_void;
-use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cust::memory::DeviceBuffer;
-
+use self::lane::{EngineLane, Job};
+use self::load::{LoadedEngine, load_engine};
+use self::painter::Painter;
+use self::upload::{UploadSlot, Uploads};
+use super::growth::Growth;
+use super::scheduler::{BATCHES_UNDER_WAY, MAX_BATCH, Scheduler, Ticket};
 use super::{CAT, DetectError, DetectorOptions, Drawing, Frames, LoadError, LoadProgress, Timings};
+use crate::cuda::SharedKernels;
 use crate::cuda::context::Context;
-use crate::cuda::stream::{Event, Graph, Stream};
-use crate::cuda::texture::PointTexture;
-use crate::cuda::upload::Upload;
-use crate::cuda::{CudaError, Kernels};
-use crate::decode::cuda::{Decoder, ImageRules};
 use crate::decode::{Layout, Selection};
 use crate::detection::Detection;
-use crate::engine::tensorrt::{self, EngineCache, KeptEngine};
-use crate::frame::{DeviceFrame, DeviceStorage};
+use crate::engine::tensorrt::Batches;
+use crate::frame::{DeviceFrame, PendingStream};
 use crate::model::Labels;
-use crate::overlay::cuda::DeviceOverlay;
-use crate::preprocess::cuda::{Preprocessor, Slot};
+use crate::{cuda::planes, lock};
 
-/// A loaded model with all that it needs on one GPU.
-pub struct TensorRtDetector {
+/// A model on a GPU, with room for the batches that its streams need.
+pub struct TensorRtModel {
     description: String,
     layout: Layout,
     labels: Labels,
-    /// Everything that lies on the GPU, freed while the context is current.
-    machine: ManuallyDrop<Machine>,
+    options: DetectorOptions,
+    inspection: Mutex<Option<Duration>>,
+    /// Frames that all streams together may have under way.
+    expected: AtomicUsize,
+    kernels: Arc<SharedKernels>,
+    growth: Growth,
+    scheduler: Arc<Scheduler<EngineLane>>,
     context: Context,
 }
 
-/// What is known of a batch size.
-enum Batch {
-    /// It has not run yet: the network still has to prepare for it.
-    New,
-    Captured(Graph),
-    /// It cannot be captured and is enqueued piece by piece.
-    Plain,
-}
-
-/// The parts on the GPU. They are used only while their context is current.
-struct Machine {
-    gpu_id: u32,
-    preprocessor: Preprocessor,
-    upload: Upload,
-    slots: Vec<Slot>,
-    textures: Vec<PointTexture>,
-    /// By size: that of one image first.
-    batches: Vec<Batch>,
-    decoder: Decoder,
-    /// Made for the first frame that is drawn into.
-    overlay: Option<DeviceOverlay>,
-    network: tensorrt::Context,
-    kernels: Kernels,
-    finished: Event,
-    produced: Event,
-    stream: Stream,
-    /// The network's inputs and outputs.
-    _tensors: Vec<DeviceBuffer<u8>>,
-    /// Where the engine is kept, unless the model is an engine file.
-    kept: Option<(EngineCache, KeptEngine)>,
-}
-
-impl TensorRtDetector {
+impl TensorRtModel {
     /// Loads a model in a context, and builds its engine where none is kept.
     pub fn load(
         options: &DetectorOptions,
@@ -74,19 +48,30 @@ impl TensorRtDetector {
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self, LoadError> {
         let _current = context.enter()?;
-        let loaded = load::load(options, &context, progress)?;
-        let mut detector = Self {
+        let engine = load_engine(options, 1, &context, progress)?;
+        let loaded = engine.describe(&context)?;
+        let kernels = SharedKernels::load(&context)?;
+        let scheduler = Arc::default();
+        add_lanes(&scheduler, &engine, options, &kernels, &context)?;
+        let most = engine.max_batch();
+        for size in Batches::UpTo(options.batch_size.min(MAX_BATCH as u32)).sizes() {
+            if size > most && most == 1 {
+                let engine = load_engine(options, size, &context, progress)?;
+                add_lanes(&scheduler, &engine, options, &kernels, &context)?;
+            }
+        }
+        Ok(Self {
             description: loaded.description,
             layout: loaded.layout,
             labels: loaded.labels,
-            machine: ManuallyDrop::new(loaded.machine),
+            options: options.clone(),
+            inspection: Mutex::default(),
+            expected: AtomicUsize::new(0),
+            kernels,
+            growth: Growth::new(most),
+            scheduler,
             context: context.clone(),
-        };
-        let start = Instant::now();
-        detector.machine.prepare(1)?;
-        gst::info!(CAT, "first run took {:?}", start.elapsed());
-        detector.machine.keep_kernels();
-        Ok(detector)
+        })
     }
 
     pub fn labels(&self) -> &Labels {
@@ -107,273 +92,199 @@ impl TensorRtDetector {
         &self.context
     }
 
-    /// What one run of the network alone takes, over `runs` of its CUDA graph in a row: the limit that everything else
-    /// is compared with.
-    pub fn network_alone(&mut self, runs: u32) -> Result<Duration, DetectError> {
-        let _current = self.context.enter()?;
-        let Machine {
-            network,
-            stream,
-            finished,
-            ..
-        } = &mut *self.machine;
-        network.set_batch(1)?;
-        // SAFETY: the detector owns all memory, and waits for the stream below.
-        let mut enqueue = || Ok::<_, DetectError>(unsafe { network.enqueue(stream.raw().cast()) }?);
-        enqueue()?;
-        stream.finish(finished)?;
-        let mut graph = stream.capture(enqueue)?;
-        let start = Instant::now();
-        for _ in 0..runs {
-            // SAFETY: as above.
-            unsafe { graph.launch(stream) }?;
+    pub fn gpu_id(&self) -> u32 {
+        self.options.gpu_id
+    }
+
+    /// What one inspection takes, once it was measured.
+    pub fn inspection(&self) -> &Mutex<Option<Duration>> {
+        &self.inspection
+    }
+
+    /// So many frames may come at once from now on: larger batches are prepared on another thread, unless the batch
+    /// size was set, or is the model's own.
+    fn expect(&self, frames: usize) {
+        if self.options.batch_size != 0 {
+            return;
         }
-        stream.finish(finished)?;
-        Ok(start.elapsed() / runs.max(1))
-    }
-
-    /// Replaces `detections` by what the network finds in each frame.
-    pub fn detect(
-        &mut self,
-        frames: Frames<'_>,
-        selection: &Selection,
-        detections: &mut Vec<Vec<Detection>>,
-    ) -> Result<Timings, DetectError> {
-        let _current = self.context.enter()?;
-        self.machine.detect(frames, selection, detections)
-    }
-
-    /// Draws into frames of this context that are mapped for it; they are finished when this returns.
-    pub fn draw(
-        &mut self,
-        frames: &[DeviceFrame],
-        pending: Option<*mut c_void>,
-        drawing: Drawing<'_>,
-    ) -> Result<(), DetectError> {
-        let _current = self.context.enter()?;
-        let labels = self.labels.as_slice();
-        self.machine.draw(frames, pending, drawing, labels)
-    }
-}
-
-impl Drop for TensorRtDetector {
-    fn drop(&mut self) {
-        // Without its context, there is no memory left to free, and the driver only returns errors.
-        let _current = self.context.enter();
-        let machine = &mut self.machine;
-        let _ = machine.stream.finish(&machine.finished);
-        // SAFETY: the machine is not used again.
-        unsafe { ManuallyDrop::drop(&mut self.machine) };
-    }
-}
-
-impl Machine {
-    fn detect(
-        &mut self,
-        frames: Frames<'_>,
-        selection: &Selection,
-        detections: &mut Vec<Vec<Detection>>,
-    ) -> Result<Timings, DetectError> {
-        let (frames, pending) = match frames {
-            Frames::System(frame) => {
-                detections.resize_with(1, Vec::new);
-                let start = Instant::now();
-                // SAFETY: the context is current, and the stream was waited for at the end of the last detection.
-                let uploaded =
-                    unsafe { self.upload.enqueue(&frame, self.gpu_id, self.stream.raw()) }?;
-                let mut timings = self.detect_batch(&[uploaded], selection, detections)?;
-                timings.preprocess = start.elapsed() - timings.infer - timings.decode;
-                return Ok(timings);
+        let (options, kernels, context) = (&self.options, &self.kernels, &self.context);
+        self.growth.expect(frames.min(MAX_BATCH) as u32, || {
+            let (options, kernels) = (options.clone(), Arc::clone(kernels));
+            let (context, scheduler) = (context.clone(), Arc::clone(&self.scheduler));
+            move |size, progress: &mut LoadProgress<'_>| {
+                let _current = context.enter()?;
+                let engine = load_engine(&options, size, &context, progress)?;
+                let grows = engine.max_batch() == size;
+                if grows {
+                    add_lanes(&scheduler, &engine, &options, &kernels, &context)?;
+                }
+                Ok(grows)
             }
-            Frames::Device { frames, pending } => (frames, pending),
-        };
-        if let Some(stream) = pending {
-            // SAFETY: the stream is the one on which the frames' own context writes them.
-            unsafe { self.stream.follow(stream, &self.produced) }?;
-        }
-        detections.resize_with(frames.len(), Vec::new);
-        let largest = self.batches.len();
-        let mut timings = Timings::default();
-        for (frames, detections) in frames.chunks(largest).zip(detections.chunks_mut(largest)) {
-            timings += self.detect_batch(frames, selection, detections)?;
-        }
-        Ok(timings)
+        });
     }
 
-    /// As many frames as there are entries in `detections`, at most the largest batch.
-    fn detect_batch(
-        &mut self,
-        frames: &[DeviceFrame],
-        selection: &Selection,
-        detections: &mut [Vec<Detection>],
-    ) -> Result<Timings, DetectError> {
-        let start = Instant::now();
-        self.slots.clear();
-        for (index, frame) in frames.iter().enumerate() {
-            let frame = self.readable(frame)?;
-            self.slots.push(Slot { frame, index });
-            self.decoder.set_rules(
-                index,
-                &ImageRules {
-                    placement: self.preprocessor.placement(frame.width, frame.height),
-                    iou_threshold: selection.iou_threshold,
-                    max_detections: selection.max_detections,
-                    thresholds: &selection.thresholds,
-                },
-            );
+    /// What the network alone takes for a batch of this size, over `runs` of its CUDA graph in a row: the limit that
+    /// everything else is compared with.
+    pub fn network_alone(&self, batch: u32, runs: u32) -> Result<Duration, LoadError> {
+        let _current = self.context.enter()?;
+        let progress: &mut LoadProgress<'_> = &mut |_, _| std::ops::ControlFlow::Continue(());
+        let engine = load_engine(&self.options, batch, &self.context, progress)?;
+        let mut lane = engine.new_lane(batch, &self.options, &self.kernels, &self.context)?;
+        Ok(lane.network_alone(runs)?)
+    }
+}
+
+/// Adds as many lanes as batches of an engine can be under way.
+fn add_lanes(
+    scheduler: &Scheduler<EngineLane>,
+    engine: &LoadedEngine,
+    options: &DetectorOptions,
+    kernels: &Arc<SharedKernels>,
+    context: &Context,
+) -> Result<(), LoadError> {
+    let start = Instant::now();
+    for batch in engine.sizes() {
+        for _ in 0..BATCHES_UNDER_WAY {
+            let lane = engine.new_lane(batch, options, kernels, context)?;
+            scheduler.add(lane, batch as usize);
         }
-        let launch = self.preprocessor.batch(&self.slots)?;
-        // SAFETY: the context is current; frames, tensors and stream live until the wait below.
-        unsafe { launch.launch(&self.kernels, self.stream.raw()) }?;
-        self.run(frames.len())?;
-        let enqueued = Instant::now();
-        self.stream.finish(&self.finished)?;
-        let finished = Instant::now();
-        self.textures.clear();
-        for (index, detections) in detections.iter_mut().enumerate() {
-            detections.clear();
-            let found = self.decoder.found(index).map(|found| found.detection);
-            detections.extend(found.filter(|found| found.bounding_box.area() > 0.0));
+    }
+    engine.keep_kernels();
+    gst::info!(
+        CAT,
+        "batches of up to {} took {:?} to prepare",
+        engine.max_batch(),
+        start.elapsed()
+    );
+    Ok(())
+}
+
+/// What one stream has of its own on the GPU; nothing until it needs it.
+pub struct GpuStream {
+    model: Arc<TensorRtModel>,
+    uploads: Arc<Uploads>,
+    painter: Mutex<Option<Painter>>,
+    expected: AtomicUsize,
+}
+
+/// A frame or a batch of frames on its way.
+pub struct GpuRequest {
+    ticket: Option<Ticket>,
+    scheduler: Arc<Scheduler<EngineLane>>,
+    upload: Option<(Arc<Uploads>, UploadSlot)>,
+}
+
+impl GpuStream {
+    pub fn new(model: Arc<TensorRtModel>) -> Self {
+        Self {
+            uploads: Arc::new(Uploads::new(model.context.clone())),
+            painter: Mutex::default(),
+            expected: AtomicUsize::new(0),
+            model,
         }
-        Ok(Timings {
-            preprocess: enqueued - start,
-            infer: finished - enqueued,
-            decode: finished.elapsed(),
+    }
+
+    pub fn model(&self) -> &TensorRtModel {
+        &self.model
+    }
+
+    /// So many frames of this stream may be under way at once.
+    pub fn expect(&self, frames: usize) {
+        let before = self.expected.swap(frames, Ordering::AcqRel);
+        let all = &self.model.expected;
+        all.fetch_sub(before, Ordering::AcqRel);
+        let all = all.fetch_add(frames, Ordering::AcqRel) + frames;
+        // Two batches are under way at once.
+        self.model.expect(all.div_ceil(BATCHES_UNDER_WAY));
+    }
+
+    /// Has frames inspected. What is in GPU memory must stay mapped until the request has been waited for, or
+    /// dropped; frames in system memory are free when this returns.
+    pub fn submit(
+        &self,
+        frames: Frames<'_>,
+        selection: &Arc<Selection>,
+        outputs: Vec<Vec<Detection>>,
+    ) -> Result<GpuRequest, DetectError> {
+        let scheduler = &self.model.scheduler;
+        let job = |frame: &DeviceFrame, pending| Job {
+            frame: *frame,
+            pending,
+            selection: Arc::clone(selection),
+        };
+        let (ticket, upload) = match frames {
+            Frames::System(frame) => {
+                let (uploaded, slot) = self.uploads.enqueue(&frame, self.model.options.gpu_id)?;
+                let pending = Some(slot.stream());
+                let jobs = std::iter::once(job(&uploaded, pending));
+                let upload = Some((Arc::clone(&self.uploads), slot));
+                (scheduler.submit(jobs, outputs), upload)
+            }
+            Frames::Device { frames, pending } => {
+                // One stream's bad frame must not fail the others in its batch.
+                for frame in frames {
+                    planes::check(frame).map_err(crate::preprocess::cuda::PreprocessError::from)?;
+                }
+                if frames.len() > 1 {
+                    self.model.expect(frames.len());
+                }
+                let jobs = frames.iter().map(|frame| job(frame, pending));
+                (scheduler.submit(jobs, outputs), None)
+            }
+        };
+        Ok(GpuRequest {
+            ticket: Some(ticket),
+            scheduler: Arc::clone(scheduler),
+            upload,
         })
     }
 
-    fn draw(
-        &mut self,
+    /// Draws into frames of the model's context that are mapped for it; they are finished when this returns.
+    pub fn draw(
+        &self,
         frames: &[DeviceFrame],
-        pending: Option<*mut c_void>,
+        pending: Option<PendingStream>,
         drawing: Drawing<'_>,
-        labels: &[String],
     ) -> Result<(), DetectError> {
-        let Self {
-            overlay,
-            kernels,
-            stream,
-            finished,
-            produced,
-            ..
-        } = self;
-        let device = match overlay {
-            Some(device) => device,
-            None => overlay.insert(DeviceOverlay::new()?),
+        let mut painter = lock(&self.painter);
+        let painter = match painter.take() {
+            Some(made) => painter.insert(made),
+            None => painter.insert(Painter::new(&self.model.context, &self.model.kernels)?),
         };
-        if let Some(pending) = pending {
-            // SAFETY: the stream is the one on which the frames' own context writes them.
-            unsafe { stream.follow(pending, produced) }?;
-        }
-        let mut enqueued = Ok(());
-        for (frame, detections) in frames.iter().zip(drawing.detections) {
-            let (width, height) = (frame.width, frame.height);
-            let picture = drawing.overlay.picture(detections, labels, width, height);
-            // SAFETY: the context is current, and the frames are mapped until the wait below.
-            enqueued = unsafe { device.enqueue(picture, frame, kernels, stream, finished) };
-            if enqueued.is_err() {
-                break;
-            }
-        }
-        device.finish(stream, finished)?;
-        Ok(enqueued?)
+        painter.draw(frames, pending, drawing, self.model.labels.as_slice())
     }
+}
 
-    /// The frame as kernels can read it: arrays through textures, which live until the batch is done.
-    fn readable(&mut self, frame: &DeviceFrame) -> Result<DeviceFrame, CudaError> {
-        let mut frame = *frame;
-        if frame.storage == DeviceStorage::BlockLinear {
-            for plane in frame.planes.iter_mut().take(frame.format.planes()) {
-                // SAFETY: the array belongs to the frame, which is borrowed until the batch is done.
-                let texture = unsafe { PointTexture::new(plane.pointer as _) }?;
-                plane.pointer = texture.object();
-                self.textures.push(texture);
-            }
-            frame.storage = DeviceStorage::Texture;
-        }
-        Ok(frame)
+impl Drop for GpuStream {
+    fn drop(&mut self) {
+        self.expect(0);
     }
+}
 
-    /// Enqueues network and decoding for so many images.
-    fn run(&mut self, images: usize) -> Result<(), DetectError> {
-        if matches!(self.batches[images - 1], Batch::New) {
-            // What preprocessing has written is still there for the run that counts.
-            self.prepare(images)?;
-        }
-        // SAFETY: the detector owns all memory and waits for the stream before it uses or frees any of it.
-        unsafe {
-            match &mut self.batches[images - 1] {
-                Batch::Captured(graph) => graph.launch(&self.stream)?,
-                _ => {
-                    self.network.set_batch(images as u32)?;
-                    enqueue(
-                        &mut self.network,
-                        &mut self.decoder,
-                        &self.kernels,
-                        &self.stream,
-                        images,
-                    )?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs a batch size once, as the network's own preparations for it cannot be captured, then captures it.
-    fn prepare(&mut self, images: usize) -> Result<(), DetectError> {
-        let Self {
-            network,
-            decoder,
-            kernels,
-            stream,
-            finished,
-            ..
-        } = self;
-        network.set_batch(images as u32)?;
-        // SAFETY: as in `run`.
-        unsafe { enqueue(network, decoder, kernels, stream, images) }?;
-        stream.finish(finished)?;
-        // SAFETY: as in `run`; captured work does not run here.
-        let captured =
-            stream.capture(|| unsafe { enqueue(network, decoder, kernels, stream, images) });
-        self.batches[images - 1] = match captured {
-            Ok(graph) => Batch::Captured(graph),
-            Err(error) => {
-                gst::info!(
-                    super::CAT,
-                    "batches of {images} run without a CUDA graph: {error}"
-                );
-                Batch::Plain
-            }
+impl GpuRequest {
+    /// Waits for what was found, by frame.
+    pub fn wait(mut self) -> Result<(Timings, Vec<Vec<Detection>>), DetectError> {
+        let Some(ticket) = self.ticket.take() else {
+            return Ok(Default::default());
         };
-        Ok(())
+        let outcome = self.scheduler.wait(ticket);
+        self.give_back();
+        let timings = outcome.result.map_err(DetectError::Batch)?;
+        Ok((timings, outcome.outputs))
     }
 
-    /// Keeps what TensorRT-RTX compiled, for the next start.
-    fn keep_kernels(&self) {
-        if let Some((cache, kept)) = &self.kept
-            && let Err(error) = cache.keep_kernels(kept)
-        {
-            gst::warning!(CAT, "compiled kernels are not kept: {error}");
+    fn give_back(&mut self) {
+        if let Some((uploads, slot)) = self.upload.take() {
+            uploads.give_back(slot);
         }
     }
 }
 
-/// Puts network and decoding of the first `images` images on the stream.
-///
-/// # Safety
-/// The current context is that of everything given, and all of it lives until the stream has passed the work.
-unsafe fn enqueue(
-    network: &mut tensorrt::Context,
-    decoder: &mut Decoder,
-    kernels: &Kernels,
-    stream: &Stream,
-    images: usize,
-) -> Result<(), DetectError> {
-    // SAFETY: the caller vouches for context and lives.
-    unsafe {
-        network.enqueue(stream.raw().cast())?;
-        decoder.enqueue(kernels, stream.raw(), images)?;
+impl Drop for GpuRequest {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.scheduler.wait(ticket);
+            self.give_back();
+        }
     }
-    Ok(())
 }

@@ -1,7 +1,6 @@
 //! The element's class, pads, events, queries and states.
 
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -10,20 +9,21 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use once_cell::sync::Lazy;
 
-use super::loader::{self, Loaded, Loader};
+use super::lateness_settings::LatePolicy;
+use super::lineup::{Item, Lineup};
+use super::loader::Loader;
 use super::memory::{self, Format};
 use super::outputs::{Outputs, Overflows};
 use super::producer::Produced;
 use super::quality::Quality;
 use super::settings::Settings;
 use super::statistics::{Fate, Statistics};
-use super::streaming::{InspectError, Streaming};
+use super::streaming::{Found, InspectError, Stage, Streaming, Transit};
 use super::{crops_pad, detections_pad, request_pad};
-use crate::cuda::context::Context;
-use crate::detector::{self, LoadError};
+use crate::cuda::seats::Seat;
 use crate::frame::context_offer::ContextOffer;
-use crate::frame::gstcuda::CudaContext;
 use crate::lock;
+use crate::meta::message::FrameFacts;
 
 pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
     gst::DebugCategory::new(
@@ -33,17 +33,12 @@ pub(super) static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
     )
 });
 
-/// The code of the progress messages while a model is loaded.
-const LOAD_PROGRESS: &str = "load-model";
-
 /// What must happen to a frame besides being passed on, once no lock is held.
 #[derive(Default)]
 struct Aftermath {
     detections: Option<gst::Structure>,
     /// The frame was late by this much.
     late: Option<gst::ClockTime>,
-    running_time: Option<gst::ClockTime>,
-    stream_time: Option<gst::ClockTime>,
     bad_settings: Option<String>,
     not_drawn: Option<&'static str>,
     not_cut: Option<&'static str>,
@@ -54,24 +49,31 @@ struct Aftermath {
 
 pub struct RsDetectNet {
     pub(super) sink_pad: gst::Pad,
-    src_pad: gst::Pad,
+    pub(super) src_pad: gst::Pad,
     pub(super) outputs: Outputs,
     /// The latest seek that went upstream: it comes again from every pad behind which there is a sink.
     latest_seek: Mutex<Option<gst::Seqnum>>,
-    settings: Mutex<Settings>,
+    pub(super) settings: Mutex<Settings>,
     /// Set when `settings` changed and the streaming thread has not taken them over yet.
-    settings_changed: AtomicBool,
-    streaming: Mutex<Option<Streaming>>,
+    pub(super) settings_changed: AtomicBool,
+    pub(super) streaming: Mutex<Option<Streaming>>,
     /// A model whose engine is being built while the element waits for its first frame.
-    loader: Mutex<Option<Arc<Loader>>>,
+    pub(super) loader: Mutex<Option<Arc<Loader>>>,
     /// The CUDA context shared with the elements around, for the GPU that is set.
-    offer: Mutex<Arc<ContextOffer>>,
+    pub(super) offer: Mutex<Arc<ContextOffer>>,
+    /// The element's place on a GPU.
+    pub(super) seat: Mutex<Option<Seat>>,
     /// Whether frames in GPU memory are welcome.
-    on_gpu: AtomicBool,
-    quality: Mutex<Quality>,
-    statistics: Mutex<Statistics>,
+    pub(super) on_gpu: AtomicBool,
+    pub(super) quality: Mutex<Quality>,
+    pub(super) statistics: Mutex<Statistics>,
     /// What one inspection takes, in nanoseconds, measured when the model was loaded.
-    latency: AtomicU64,
+    pub(super) latency: AtomicU64,
+    /// More than one has frames and events sent on by the thread of the pad `src`.
+    pub(super) max_in_flight: AtomicUsize,
+    pub(super) lineup: Lineup,
+    /// Frames before the next one were dropped.
+    discontinuous: AtomicBool,
 }
 
 #[glib::object_subclass]
@@ -89,11 +91,11 @@ impl ObjectSubclass for RsDetectNet {
             gst::Pad::builder_from_template(&template.unwrap_or_else(|| unreachable!()))
         };
         let sink_pad = pad("sink")
-            .chain_function(|pad, parent, buffer| {
+            .chain_function(|_, parent, buffer| {
                 Self::catch_panic_pad_function(
                     parent,
                     || Err(gst::FlowError::Error),
-                    |this| this.sink_chain(pad, buffer),
+                    |this| this.sink_chain(buffer),
                 )
             })
             .event_function(|pad, parent, event| {
@@ -108,6 +110,16 @@ impl ObjectSubclass for RsDetectNet {
             .flags(proxied)
             .build();
         let src_pad = pad("src")
+            .activatemode_function(|_, parent, mode, active| {
+                Self::catch_panic_pad_function(
+                    parent,
+                    || Err(gst::loggable_error!(CAT, "a panic")),
+                    |this| match mode {
+                        gst::PadMode::Push => this.activate_src(active),
+                        _ => Err(gst::loggable_error!(CAT, "the pad only pushes")),
+                    },
+                )
+            })
             .event_function(|pad, parent, event| {
                 Self::catch_panic_pad_function(parent, || false, |this| this.src_event(pad, event))
             })
@@ -128,11 +140,15 @@ impl ObjectSubclass for RsDetectNet {
             settings_changed: AtomicBool::new(false),
             streaming: Mutex::default(),
             loader: Mutex::default(),
-            offer: Mutex::new(Arc::new(ContextOffer::new(0))),
+            offer: Mutex::new(Arc::new(ContextOffer::new(Some(0)))),
+            seat: Mutex::default(),
             on_gpu: AtomicBool::new(true),
             quality: Mutex::default(),
             statistics: Mutex::default(),
             latency: AtomicU64::new(0),
+            max_in_flight: AtomicUsize::new(1),
+            lineup: Lineup::default(),
+            discontinuous: AtomicBool::new(false),
         }
     }
 }
@@ -256,195 +272,147 @@ impl ElementImpl for RsDetectNet {
         }
         if transition == gst::StateChange::ReadyToNull {
             self.offer().clear();
+            lock(&self.seat).take();
         }
         success
     }
 }
 
 impl RsDetectNet {
-    /// What shares the CUDA context of the GPU that is set.
-    fn offer(&self) -> Arc<ContextOffer> {
-        let gpu_id = lock(&self.settings).gpu_id;
-        let mut offer = lock(&self.offer);
-        if offer.gpu_id() != gpu_id {
-            *offer = Arc::new(ContextOffer::new(gpu_id));
+    fn sink_chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        self.wait_for_model()?;
+        let limit = self.max_in_flight.load(Ordering::Acquire);
+        if limit > 1 {
+            self.lineup.wait_for_room(limit)?;
         }
-        Arc::clone(&offer)
-    }
-
-    /// Agrees with the elements around on one CUDA context, before decoders make their own.
-    fn share_context(&self) {
-        let options = lock(&self.settings).detector_options();
-        if !detector::wants_gpu(&options) {
-            return;
-        }
-        if let Err(error) = self.offer().ensure(self.obj().upcast_ref()) {
-            gst::info!(CAT, imp = self, "no CUDA context is shared: {error}");
+        let transit = self.take_in(buffer)?;
+        match limit {
+            0 | 1 => self.send_on(transit),
+            _ => self.lineup.push_frame(transit),
         }
     }
 
-    fn cancel_loading(&self) {
-        let loader = lock(&self.loader).clone();
-        if let Some(loader) = loader {
-            loader.cancel();
+    /// Decides what is to happen to a frame, and begins with it.
+    fn take_in(&self, buffer: gst::Buffer) -> Result<Transit, gst::FlowError> {
+        let mut stage = self.begin(&buffer)?;
+        if let Err(InspectError::OtherContext(context)) = stage {
+            self.lineup.drain();
+            self.adopt(context)?;
+            stage = self.begin(&buffer)?;
         }
-    }
-
-    /// Loads the model. Where its engine has to be built, that goes on after this returns.
-    fn start(&self) -> Result<(), gst::ErrorMessage> {
-        let settings = lock(&self.settings).clone();
-        self.outputs.reset();
-        self.post_progress(
-            gst::ProgressType::Start,
-            &format!("Loading {}", settings.model),
-        );
-        let options = settings.detector_options();
-        let on_gpu = detector::wants_gpu(&options);
-        self.on_gpu.store(on_gpu, Ordering::Release);
-        let context = match self.offer().context().filter(|_| on_gpu) {
-            Some(context) => Some(context_of(context).map_err(|e| load_error(&e))?),
-            None => None,
-        };
-        let element = self.obj().downgrade();
-        let report = move |phase: &str, percent: Option<u32>| {
-            if let Some(element) = element.upgrade() {
-                let percent = percent.map_or_else(String::new, |percent| format!(" {percent}%"));
-                let text = format!("Building an engine for this GPU: {phase}{percent}");
-                element
-                    .imp()
-                    .post_progress(gst::ProgressType::Continue, &text);
-            }
-        };
-        let loader = Loader::start(options, context, report).map_err(|error| {
-            gst::error_msg!(
-                gst::CoreError::Thread,
-                ("no thread to load the model: {}", error)
-            )
-        })?;
-        match loader.wait_unless_long() {
-            Some(outcome) => self.finish_loading(outcome),
-            None => {
-                *lock(&self.loader) = Some(Arc::new(loader));
-                Ok(())
-            }
+        if let Err(InspectError::OtherGpu { frame, .. }) = stage
+            && let Some(context) = self.context_of_gpu(frame)
+        {
+            self.lineup.drain();
+            self.adopt(context)?;
+            stage = self.begin(&buffer)?;
         }
-    }
-
-    /// Takes over a loaded model, or says why there is none.
-    fn finish_loading(&self, outcome: Result<Loaded, LoadError>) -> Result<(), gst::ErrorMessage> {
-        let settings = lock(&self.settings).clone();
-        self.settings_changed.store(false, Ordering::Release);
-        let loaded = outcome.map_err(|error| load_error(&error));
-        let made = loaded.and_then(|(detector, inspection)| {
-            let backend = detector.description().to_owned();
-            let streaming = Streaming::new(detector, &settings)
-                .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{}", e)))?;
-            Ok((streaming, inspection, backend))
-        });
-        let (mut streaming, inspection, backend) = made.inspect_err(|_| {
-            let text = format!("{} was not loaded", settings.model);
-            self.post_progress(gst::ProgressType::Error, &text);
-        })?;
-        gst::info!(
-            CAT,
-            imp = self,
-            "{}: {backend}, one inspection takes {inspection:?}",
-            settings.model
-        );
-        let text = format!("{} runs on {backend}", settings.model);
-        self.post_progress(gst::ProgressType::Complete, &text);
-        streaming.producer.element_name = self.obj().name().into();
-        streaming.format = self
-            .sink_pad
-            .current_caps()
-            .and_then(|caps| Format::from_caps(&caps));
-        streaming.segment = self
-            .sink_pad
-            .sticky_event::<gst::event::Segment>(0)
-            .and_then(|segment| segment.segment().clone().downcast().ok());
-        *lock(&self.statistics) = Statistics::new(backend);
-        *lock(&self.quality) = Quality::default();
-        *lock(&self.streaming) = Some(streaming);
-        let latency = gst::ClockTime::try_from(inspection).unwrap_or_default();
-        if self.latency.swap(latency.nseconds(), Ordering::AcqRel) != latency.nseconds() {
-            let message = gst::message::Latency::builder().src(&*self.obj());
-            let _ = self.obj().post_message(message.build());
-        }
-        Ok(())
-    }
-
-    fn post_progress(&self, kind: gst::ProgressType, text: &str) {
-        let message = gst::message::Progress::builder(kind, LOAD_PROGRESS, text);
-        let _ = self.obj().post_message(message.src(&*self.obj()).build());
-    }
-
-    /// Waits for a model that is still being loaded.
-    fn wait_for_model(&self) -> Result<(), gst::FlowError> {
-        let Some(loader) = lock(&self.loader).clone() else {
-            return Ok(());
-        };
-        let outcome = loader.wait_to_the_end().ok_or(gst::FlowError::Flushing)?;
-        lock(&self.loader).take();
-        self.finish_loading(outcome).map_err(|error| {
-            self.post_error_message(error);
-            gst::FlowError::Error
+        let (stage, facts, bad_settings) = stage.map_err(|error| self.post_failure(&error))?;
+        Ok(Transit {
+            buffer,
+            facts,
+            stage,
+            bad_settings,
         })
     }
 
-    /// Loads the model anew in the CUDA context of the frames, which is not the one that was offered.
-    fn adopt(&self, context: CudaContext) -> Result<(), gst::FlowError> {
-        gst::info!(CAT, imp = self, "moving to the frames' own CUDA context");
-        let options = lock(&self.settings).detector_options();
-        self.offer().adopt(context.clone());
-        let loaded = context_of(context).and_then(|context| {
-            loader::load(&options, Some(context), &mut |_, _| {
-                ControlFlow::Continue(())
-            })
-        });
-        let (detector, _) = loaded.map_err(|error| {
-            self.post_error_message(load_error(&error));
-            gst::FlowError::Error
-        })?;
-        if let Some(streaming) = lock(&self.streaming).as_mut() {
-            streaming.replace_detector(detector);
+    fn post_failure(&self, error: &InspectError) -> gst::FlowError {
+        match error {
+            InspectError::NoCaps => {
+                gst::element_imp_error!(self, gst::CoreError::Negotiation, ("{}", error));
+                return gst::FlowError::NotNegotiated;
+            }
+            InspectError::Detect(_) | InspectError::OtherContext(_) => {
+                gst::element_imp_error!(self, gst::LibraryError::Failed, ("{}", error))
+            }
+            _ => gst::element_imp_error!(self, gst::StreamError::Format, ("{}", error)),
         }
-        Ok(())
+        gst::FlowError::Error
     }
 
-    fn sink_chain(
+    #[expect(clippy::type_complexity, reason = "only `take_in` uses it")]
+    fn begin(
         &self,
-        _pad: &gst::Pad,
-        mut buffer: gst::Buffer,
-    ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.wait_for_model()?;
-        let mut inspected = self.inspect_locked(&mut buffer)?;
-        if let Err(InspectError::OtherContext(context)) = inspected {
-            self.adopt(context)?;
-            inspected = self.inspect_locked(&mut buffer)?;
+        buffer: &gst::Buffer,
+    ) -> Result<Result<(Stage, FrameFacts, Option<String>), InspectError>, gst::FlowError> {
+        let mut streaming = lock(&self.streaming);
+        let streaming = streaming.as_mut().ok_or(gst::FlowError::Flushing)?;
+        let mut bad_settings = None;
+        if self.settings_changed.swap(false, Ordering::AcqRel) {
+            let settings = lock(&self.settings).clone();
+            bad_settings = streaming.apply(&settings).err().map(|e| e.to_string());
         }
-        match inspected {
-            Ok(Some(mut aftermath)) => {
-                let produced = std::mem::take(&mut aftermath.produced);
-                self.outputs.send(&buffer, produced, aftermath.overflows);
-                self.tell(&buffer, aftermath);
-            }
-            Ok(None) => {
-                gst::element_imp_error!(
-                    self,
-                    gst::CoreError::Negotiation,
-                    ("a frame came before its caps")
-                );
-                return Err(gst::FlowError::NotNegotiated);
-            }
-            Err(error) => {
-                match &error {
-                    InspectError::Detect(_) | InspectError::OtherContext(_) => {
-                        gst::element_imp_error!(self, gst::LibraryError::Failed, ("{}", error))
-                    }
-                    _ => gst::element_imp_error!(self, gst::StreamError::Format, ("{}", error)),
+        let skips = streaming.skips(buffer);
+        let facts = streaming.facts(buffer);
+        let lateness = match skips {
+            true => None,
+            false => self.lateness(streaming, facts.running_time),
+        };
+        let stage = match lateness {
+            _ if skips => Ok(Stage::Passing),
+            Some(late) => Ok(Stage::Late(late, streaming.late_policy)),
+            None => streaming.inspect(buffer).map(Stage::Inspecting),
+        };
+        Ok(stage.map(|stage| (stage, facts, bad_settings)))
+    }
+
+    /// By how much a frame is too late to be inspected: as downstream says, or by the clock.
+    fn lateness(
+        &self,
+        streaming: &Streaming,
+        running_time: Option<gst::ClockTime>,
+    ) -> Option<gst::ClockTime> {
+        let told = streaming
+            .qos
+            .then(|| lock(&self.quality).lateness(running_time));
+        told.flatten().or_else(|| {
+            let latest = running_time? + streaming.max_latency?;
+            let now = self.obj().current_running_time()?;
+            (now > latest).then(|| now - latest)
+        })
+    }
+
+    /// Waits for what is found in a frame, and pushes the frame with it.
+    fn send_on(&self, transit: Transit) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let Transit {
+            mut buffer,
+            facts,
+            stage,
+            bad_settings,
+        } = transit;
+        let mut aftermath = Aftermath {
+            bad_settings,
+            ..Aftermath::default()
+        };
+        let fate = match stage {
+            Stage::Passing => Fate::Skipped,
+            Stage::Late(late, policy) => {
+                aftermath.late = Some(late);
+                match policy {
+                    LatePolicy::SkipInference => Fate::Late,
+                    LatePolicy::Drop => Fate::Dropped,
                 }
-                return Err(gst::FlowError::Error);
             }
+            Stage::Inspecting(inspection) => {
+                let found = inspection.wait().map_err(InspectError::from);
+                let completed = match found {
+                    Ok(found) => self.complete(found, &facts, &mut buffer, &mut aftermath)?,
+                    Err(error) => Err(error),
+                };
+                completed.map_err(|error| self.post_failure(&error))?
+            }
+        };
+        gst::trace!(CAT, imp = self, "{:?}: {fate:?}", buffer.pts());
+        lock(&self.statistics).add(Instant::now(), fate);
+        let produced = std::mem::take(&mut aftermath.produced);
+        self.outputs.send(&buffer, produced, aftermath.overflows);
+        self.tell(&buffer, &facts, aftermath);
+        if fate == Fate::Dropped {
+            self.discontinuous.store(true, Ordering::Release);
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        if self.discontinuous.swap(false, Ordering::AcqRel) {
+            buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
         match self.src_pad.push(buffer) {
             Err(gst::FlowError::NotLinked) if self.outputs.linked() => Ok(gst::FlowSuccess::Ok),
@@ -452,62 +420,83 @@ impl RsDetectNet {
         }
     }
 
-    fn inspect_locked(
+    /// Attaches what was found in a frame, and makes what the request pads get of it.
+    fn complete(
         &self,
+        found: Found,
+        facts: &FrameFacts,
         buffer: &mut gst::Buffer,
-    ) -> Result<Result<Option<Aftermath>, InspectError>, gst::FlowError> {
+        aftermath: &mut Aftermath,
+    ) -> Result<Result<Fate, InspectError>, gst::FlowError> {
         let mut streaming = lock(&self.streaming);
         let streaming = streaming.as_mut().ok_or(gst::FlowError::Flushing)?;
-        Ok(self.inspect(streaming, buffer))
-    }
-
-    /// Decides on one frame and inspects it; None where its caps are not known.
-    fn inspect(
-        &self,
-        streaming: &mut Streaming,
-        buffer: &mut gst::Buffer,
-    ) -> Result<Option<Aftermath>, InspectError> {
-        let mut aftermath = Aftermath::default();
-        if self.settings_changed.swap(false, Ordering::AcqRel) {
-            let settings = lock(&self.settings).clone();
-            aftermath.bad_settings = streaming.apply(&settings).err().map(|e| e.to_string());
-        }
-        let Some(format) = streaming.format.clone() else {
-            return Ok(None);
-        };
-        aftermath.running_time = streaming.running_time(buffer);
         aftermath.overflows = streaming.producer.overflows();
         streaming.producer.wanted = self.outputs.wanted(aftermath.overflows);
-        let fate = if streaming.skips(buffer) {
-            Fate::Skipped
-        } else {
-            let lateness = match streaming.qos {
-                true => lock(&self.quality).lateness(aftermath.running_time),
-                false => None,
-            };
-            match lateness {
-                Some(late) => {
-                    aftermath.late = Some(late);
-                    aftermath.stream_time = streaming.stream_time(buffer);
-                    Fate::Late
-                }
-                None => {
-                    let inspected = streaming.inspect(&format, buffer)?;
-                    aftermath.detections = inspected.message;
-                    aftermath.not_drawn = inspected.not_drawn;
-                    aftermath.produced = streaming.producer.take();
-                    aftermath.not_cut = aftermath.produced.not_cut;
-                    inspected.fate
-                }
+        let inspected = match streaming.complete(found, facts, buffer) {
+            Ok(inspected) => inspected,
+            Err(error) => return Ok(Err(error)),
+        };
+        aftermath.detections = inspected.message;
+        aftermath.not_drawn = inspected.not_drawn;
+        aftermath.produced = streaming.producer.take();
+        aftermath.not_cut = aftermath.produced.not_cut;
+        Ok(Ok(inspected.fate))
+    }
+
+    /// One round of the thread of the pad `src`.
+    fn send_next(&self) {
+        match self.lineup.next() {
+            Some(Item::Frame(transit)) => self.lineup.done(Some(self.send_on(transit))),
+            Some(Item::Event(event)) => {
+                self.send_event(event);
+                self.lineup.done(None);
+            }
+            None => {
+                let _ = self.src_pad.pause_task();
+            }
+        }
+    }
+
+    fn start_sending(&self) -> Result<(), gst::glib::BoolError> {
+        let element = self.obj().downgrade();
+        self.src_pad.start_task(move || {
+            if let Some(element) = element.upgrade() {
+                let this = element.imp();
+                Self::catch_panic_pad_function(
+                    Some(element.upcast_ref()),
+                    || (),
+                    |_| {
+                        this.send_next();
+                    },
+                );
+            }
+        })
+    }
+
+    /// Whether another thread sends on what the streaming thread brings.
+    pub(super) fn sends_apart(&self) -> bool {
+        self.max_in_flight.load(Ordering::Acquire) > 1
+    }
+
+    fn activate_src(&self, active: bool) -> Result<(), gst::LoggableError> {
+        if !self.sends_apart() {
+            return Ok(());
+        }
+        let done = match active {
+            true => {
+                self.lineup.open();
+                self.start_sending()
+            }
+            false => {
+                self.lineup.close();
+                self.src_pad.stop_task()
             }
         };
-        gst::trace!(CAT, imp = self, "{:?}: {fate:?}", buffer.pts());
-        lock(&self.statistics).add(Instant::now(), fate);
-        Ok(Some(aftermath))
+        done.map_err(|error| gst::loggable_error!(CAT, "{error}"))
     }
 
     /// Posts what is to be said of a frame.
-    fn tell(&self, buffer: &gst::BufferRef, aftermath: Aftermath) {
+    fn tell(&self, buffer: &gst::BufferRef, facts: &FrameFacts, aftermath: Aftermath) {
         let element = self.obj();
         if let Some(problem) = aftermath.bad_settings {
             gst::element_imp_warning!(
@@ -530,8 +519,8 @@ impl RsDetectNet {
             let (processed, late_frames) = lock(&self.statistics).processed_and_late();
             let proportion = lock(&self.quality).proportion;
             let message = gst::message::Qos::builder(false)
-                .running_time(aftermath.running_time)
-                .stream_time(aftermath.stream_time)
+                .running_time(facts.running_time)
+                .stream_time(facts.stream_time)
                 .timestamp(buffer.pts())
                 .duration(buffer.duration())
                 .values(late.nseconds() as i64, proportion, 1_000_000)
@@ -545,6 +534,7 @@ impl RsDetectNet {
 
     fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
         gst::log!(CAT, obj = pad, "{event:?}");
+        let sends_apart = self.sends_apart();
         match event.view() {
             gst::EventView::Caps(caps) => {
                 let Some(format) = Format::from_caps(caps.caps()) else {
@@ -566,6 +556,7 @@ impl RsDetectNet {
                     streaming.forget_past();
                 }
             }
+            gst::EventView::FlushStart(_) if sends_apart => self.lineup.begin_flush(),
             gst::EventView::FlushStop(_) => {
                 *lock(&self.quality) = Quality::default();
                 if let Some(streaming) = lock(&self.streaming).as_mut() {
@@ -575,8 +566,28 @@ impl RsDetectNet {
             }
             _ => {}
         }
+        let kind = event.type_();
+        if sends_apart && event.is_serialized() && kind != gst::EventType::FlushStop {
+            return self.lineup.push_event(event);
+        }
+        let done = self.send_event(event);
+        match kind {
+            gst::EventType::FlushStart if sends_apart => {
+                let _ = self.src_pad.pause_task();
+            }
+            gst::EventType::FlushStop if sends_apart => {
+                self.lineup.end_flush();
+                let _ = self.start_sending();
+            }
+            _ => {}
+        }
+        done
+    }
+
+    /// Passes an event on to all pads.
+    fn send_event(&self, event: gst::Event) -> bool {
         self.outputs.event(&event);
-        gst::Pad::event_default(pad, Some(&*self.obj()), event)
+        gst::Pad::event_default(&self.sink_pad, Some(&*self.obj()), event)
     }
 
     fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
@@ -598,67 +609,5 @@ impl RsDetectNet {
             *lock(&self.latest_seek) = seek;
         }
         done
-    }
-
-    pub(super) fn query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
-        match query.view_mut() {
-            gst::QueryViewMut::Latency(latency) if *pad != self.sink_pad => {
-                self.query_latency(latency)
-            }
-            gst::QueryViewMut::Context(_) => {
-                self.offer().answer(self.obj().upcast_ref(), query)
-                    || gst::Pad::query_default(pad, Some(&*self.obj()), query)
-            }
-            gst::QueryViewMut::Caps(_) if [&self.sink_pad, &self.src_pad].contains(&pad) => {
-                self.query_caps(pad, query)
-            }
-            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
-        }
-    }
-
-    /// What the other side of the element can take or give, without GPU memory where there is no GPU.
-    fn query_caps(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
-        let answered = gst::Pad::query_default(pad, Some(&*self.obj()), query);
-        if answered
-            && !self.on_gpu.load(Ordering::Acquire)
-            && let gst::QueryViewMut::Caps(caps) = query.view_mut()
-            && let Some(result) = caps.result_owned()
-        {
-            let possible =
-                result.intersect_with_mode(&memory::system_caps(), gst::CapsIntersectMode::First);
-            caps.set_result(&possible);
-        }
-        answered
-    }
-
-    fn query_latency(&self, latency: &mut gst::query::Latency) -> bool {
-        let mut upstream = gst::query::Latency::new();
-        if !self.sink_pad.peer_query(&mut upstream) {
-            return false;
-        }
-        let (live, least, most) = upstream.result();
-        let own = gst::ClockTime::from_nseconds(self.latency.load(Ordering::Acquire));
-        latency.set(live, least + own, most.map(|most| most + own));
-        true
-    }
-}
-
-/// A context of GStreamer as one to work in.
-fn context_of(context: CudaContext) -> Result<Context, LoadError> {
-    let handle = context.handle();
-    // SAFETY: the GstCudaContext keeps its CUcontext alive.
-    Ok(unsafe { Context::foreign(handle, Arc::new(context)) }?)
-}
-
-/// Why a model could not be loaded, in GStreamer's domains.
-fn load_error(error: &LoadError) -> gst::ErrorMessage {
-    match error {
-        LoadError::Model(_) | LoadError::Labels(_) => {
-            gst::error_msg!(gst::ResourceError::NotFound, ("{}", error))
-        }
-        LoadError::Layout(_) | LoadError::Input { .. } | LoadError::OpenShape { .. } => {
-            gst::error_msg!(gst::ResourceError::Settings, ("{}", error))
-        }
-        _ => gst::error_msg!(gst::LibraryError::Init, ("{}", error)),
     }
 }

@@ -5,20 +5,16 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crate::cuda::context::Context;
 use crate::detector::{Detector, DetectorOptions, LoadError};
 use crate::lock;
 
-/// A detector that is ready, and what one inspection takes.
-pub(super) type Loaded = (Detector, Duration);
-
 enum Stage {
     Loading,
     /// It takes long.
     Building,
-    Done(Option<Result<Loaded, LoadError>>),
+    Done(Option<Result<Detector, LoadError>>),
 }
 
 struct Shared {
@@ -49,7 +45,7 @@ impl Loader {
         let thread = std::thread::Builder::new()
             .name("rsdetectnet-load".into())
             .spawn(move || {
-                let result = load(&options, context, &mut |phase, percent| {
+                let result = Detector::load(&options, context, &mut |phase, percent| {
                     worker.enter(Stage::Building);
                     report(phase, percent);
                     match worker.cancelled.load(Ordering::Acquire) {
@@ -66,18 +62,18 @@ impl Loader {
     }
 
     /// The outcome, unless loading turns out to take long: then None, at once.
-    pub fn wait_unless_long(&self) -> Option<Result<Loaded, LoadError>> {
+    pub fn wait_unless_long(&self) -> Option<Result<Detector, LoadError>> {
         self.wait(|stage| !matches!(stage, Stage::Loading))
     }
 
     /// The outcome; None where somebody has taken it already, or loading was cancelled.
-    pub fn wait_to_the_end(&self) -> Option<Result<Loaded, LoadError>> {
+    pub fn wait_to_the_end(&self) -> Option<Result<Detector, LoadError>> {
         let cancelled = || self.shared.cancelled.load(Ordering::Acquire);
         let outcome = self.wait(|stage| matches!(stage, Stage::Done(_)) || cancelled());
         outcome.filter(|_| !cancelled())
     }
 
-    fn wait(&self, until: impl Fn(&Stage) -> bool) -> Option<Result<Loaded, LoadError>> {
+    fn wait(&self, until: impl Fn(&Stage) -> bool) -> Option<Result<Detector, LoadError>> {
         let stage = lock(&self.shared.stage);
         let mut stage = self
             .shared
@@ -114,15 +110,4 @@ impl Shared {
         *stage = next;
         self.changed.notify_all();
     }
-}
-
-/// Loads a model and warms it up.
-pub(super) fn load(
-    options: &DetectorOptions,
-    context: Option<Context>,
-    progress: &mut crate::detector::LoadProgress<'_>,
-) -> Result<Loaded, LoadError> {
-    let mut detector = Detector::load(options, context, progress)?;
-    let inspection = detector.measure()?;
-    Ok((detector, inspection))
 }

@@ -6,14 +6,19 @@ mod crop_pool;
 mod crops_pad;
 mod detections_pad;
 mod imp;
+mod lateness_settings;
+mod lineup;
 mod loader;
+mod loading;
 mod memory;
 mod output_settings;
 mod outputs;
 mod producer;
 mod quality;
+mod queries;
 mod request_pad;
 mod settings;
+mod sharing_settings;
 mod statistics;
 mod streaming;
 
@@ -48,6 +53,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         settings::Backend::static_type(),
         settings::Precision::static_type(),
         settings::Scaling::static_type(),
+        lateness_settings::LatePolicy::static_type(),
         branch::queue::Overflow::static_type(),
         crate::crop::render::CropResize::static_type(),
     ] {

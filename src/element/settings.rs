@@ -5,7 +5,9 @@ use gst::glib::prelude::*;
 use gst::prelude::*;
 use once_cell::sync::Lazy;
 
+use super::lateness_settings::LatenessSettings;
 use super::output_settings::OutputSettings;
+use super::sharing_settings::SharingSettings;
 use crate::decode::classes::{ClassFilter, ClassFilterError};
 use crate::decode::cuda::MAX_DETECTIONS;
 use crate::decode::{Filter, Selection, SizeLimits};
@@ -75,7 +77,8 @@ pub(super) struct Settings {
     pub backend: Backend,
     pub threads: u32,
     pub scaling: Scaling,
-    pub gpu_id: u32,
+    /// -1 chooses.
+    pub gpu_id: i32,
     pub dla_core: i32,
     pub precision: Precision,
     pub engine_cache: Option<String>,
@@ -93,6 +96,8 @@ pub(super) struct Settings {
     pub metadata: String,
     pub post_messages: bool,
     pub qos: bool,
+    pub sharing: SharingSettings,
+    pub lateness: LatenessSettings,
     pub outputs: OutputSettings,
 }
 
@@ -123,6 +128,8 @@ impl Default for Settings {
             metadata: "auto".into(),
             post_messages: false,
             qos: true,
+            sharing: SharingSettings::default(),
+            lateness: LatenessSettings::default(),
             outputs: OutputSettings::default(),
         }
     }
@@ -144,7 +151,8 @@ pub(super) enum SettingsError {
 }
 
 impl Settings {
-    pub fn detector_options(&self) -> DetectorOptions {
+    /// What the model is loaded from, on this GPU if on any.
+    pub fn detector_options(&self, gpu_id: u32) -> DetectorOptions {
         DetectorOptions {
             model: self.model.clone(),
             labels: self.labels.as_ref().map(Into::into),
@@ -155,7 +163,7 @@ impl Settings {
                 Backend::OnnxRuntime => detector::Backend::OnnxRuntime,
             },
             threads: self.threads as usize,
-            gpu_id: self.gpu_id,
+            gpu_id,
             dla_core: self.dla_core.try_into().ok(),
             precision: match self.precision {
                 Precision::Auto => tensorrt::Precision::Auto,
@@ -170,6 +178,7 @@ impl Settings {
                 Scaling::Bilinear => Shrinking::Bilinear,
                 Scaling::Area => Shrinking::Average,
             },
+            instance: self.sharing.instance.clone().unwrap_or_default(),
         }
     }
 
@@ -231,8 +240,10 @@ impl Settings {
         static SPECS: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             let mut specs = model_specs(&Settings::default());
             specs.extend(gpu_specs(&Settings::default()));
+            specs.extend(SharingSettings::default().specs());
             specs.extend(selection_specs(&Settings::default()));
             specs.extend(output_specs(&Settings::default()));
+            specs.extend(LatenessSettings::default().specs());
             specs.extend(OutputSettings::default().specs());
             specs
         });
@@ -266,7 +277,13 @@ impl Settings {
             "metadata" => self.metadata.to_value(),
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
-            _ => return self.outputs.value(name),
+            _ => {
+                let sharing = self.sharing.value(name);
+                let lateness = || self.lateness.value(name);
+                return sharing
+                    .or_else(lateness)
+                    .or_else(|| self.outputs.value(name));
+            }
         })
     }
 
@@ -302,6 +319,7 @@ impl Settings {
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
+            _ if self.sharing.set(name, value) || self.lateness.set(name, value) => {}
             _ => self.outputs.set(name, value),
         }
     }
@@ -368,9 +386,13 @@ fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {
 
 fn gpu_specs(default: &Settings) -> Vec<glib::ParamSpec> {
     vec![
-        glib::ParamSpecUInt::builder("gpu-id")
+        glib::ParamSpecInt::builder("gpu-id")
             .nick("GPU")
-            .blurb("The GPU that runs the model, counted from 0")
+            .blurb(
+                "The GPU that runs the model, counted from 0 (-1 = the one that the frames are on, or else the one \
+                 with the fewest streams of this process)",
+            )
+            .minimum(-1)
             .maximum(127)
             .default_value(default.gpu_id)
             .mutable_ready()

@@ -54,6 +54,8 @@ pub(super) enum Fate {
     Skipped,
     /// Passed on uninspected because it was late.
     Late,
+    /// Dropped because it was late.
+    Dropped,
 }
 
 /// Everything that `stats` tells of the stream since the element started.
@@ -62,6 +64,7 @@ pub(super) struct Statistics {
     inspected: u64,
     skipped: u64,
     late: u64,
+    dropped: u64,
     detections: u64,
     preprocess: Window,
     infer: Window,
@@ -99,6 +102,7 @@ impl Statistics {
             }
             Fate::Skipped => self.skipped += 1,
             Fate::Late => self.late += 1,
+            Fate::Dropped => self.dropped += 1,
         }
         let (start, frames) = match self.second {
             None => (now, 0),
@@ -112,9 +116,9 @@ impl Statistics {
         }
     }
 
-    /// Frames inspected and frames passed on late, for QoS messages.
+    /// Frames inspected and frames that were late, for QoS messages.
     pub fn processed_and_late(&self) -> (u64, u64) {
-        (self.inspected, self.late)
+        (self.inspected, self.late + self.dropped)
     }
 
     pub fn to_structure(&self) -> gst::Structure {
@@ -127,10 +131,14 @@ impl Statistics {
         ];
         let mut structure = gst::Structure::builder("stats")
             .field("backend", &self.backend)
-            .field("frames", self.inspected + self.skipped + self.late)
+            .field(
+                "frames",
+                self.inspected + self.skipped + self.late + self.dropped,
+            )
             .field("inspected", self.inspected)
             .field("skipped", self.skipped)
             .field("late", self.late)
+            .field("dropped", self.dropped)
             .field("detections", self.detections)
             .field("fps", self.frames_per_second);
         for (stage, window) in stages {

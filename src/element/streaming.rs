@@ -1,14 +1,16 @@
 //! What the streaming thread holds, and what happens to one frame.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use super::lateness_settings::LatePolicy;
 use super::memory::Format;
 use super::producer::{InspectedFrame, Producer};
 use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
 use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::detector::{DetectError, Detector, Drawing, Frames, Timings};
+use crate::detector::{DetectError, Detector, Drawing, Frames, Request, Timings};
 use crate::frame::cuda::{CudaFrame, CudaFrameError};
 use crate::frame::gstcuda::CudaContext;
 use crate::frame::memory::Memory;
@@ -29,8 +31,61 @@ pub(super) enum InspectError {
     Nvmm(#[from] NvmmError),
     #[error(transparent)]
     Detect(#[from] DetectError),
+    #[error("a frame came before its caps")]
+    NoCaps,
+    #[error("the frame is on GPU {frame}, but the model on GPU {model}: set gpu-id={frame}, or -1")]
+    OtherGpu { frame: u32, model: u32 },
     #[error("the frame lies in another CUDA context than the model")]
     OtherContext(CudaContext),
+}
+
+/// A frame that was taken in, on its way downstream.
+pub(super) struct Transit {
+    pub buffer: gst::Buffer,
+    pub facts: FrameFacts,
+    pub stage: Stage,
+    /// Settings that were to hold from this frame on, and why they do not.
+    pub bad_settings: Option<String>,
+}
+
+/// What is to happen to a frame.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be allocated for every frame"
+)]
+pub(super) enum Stage {
+    /// It passes as it is.
+    Passing,
+    /// It was late by so much, and passes or is dropped.
+    Late(gst::ClockTime, LatePolicy),
+    Inspecting(Inspection),
+}
+
+/// A frame whose objects are being found.
+pub(super) struct Inspection {
+    format: Format,
+    // Waited for before what it reads is unmapped.
+    request: Request,
+    held: Held,
+}
+
+/// What keeps a frame in GPU memory readable.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be allocated for every frame"
+)]
+enum Held {
+    Nothing,
+    Cuda(#[expect(dead_code, reason = "held for its drop")] CudaFrame),
+    Nvmm(#[expect(dead_code, reason = "held for its drop")] NvmmBuffer),
+}
+
+/// A frame whose objects are found.
+pub(super) struct Found {
+    format: Format,
+    timings: Timings,
+    /// By frame of a buffer; only batches of nvstreammux have more than one.
+    detections: Vec<Vec<Detection>>,
 }
 
 /// What became of a frame that was inspected.
@@ -45,7 +100,7 @@ pub(super) struct Inspected {
 /// What the streaming thread needs from frame to frame; made in READY→PAUSED, gone in PAUSED→READY.
 pub(super) struct Streaming {
     detector: Detector,
-    selection: Selection,
+    selection: Arc<Selection>,
     overlay: Option<Overlay>,
     /// It was told that frames like these cannot be drawn into.
     warned_of_overlay: bool,
@@ -53,10 +108,12 @@ pub(super) struct Streaming {
     post_messages: bool,
     interval: u32,
     pub qos: bool,
+    pub max_latency: Option<gst::ClockTime>,
+    pub late_policy: LatePolicy,
     pub format: Option<Format>,
     pub segment: Option<gst::FormattedSegment<gst::ClockTime>>,
-    /// By frame of a buffer; only batches of nvstreammux have more than one.
-    detections: Vec<Vec<Detection>>,
+    /// Lists for detections that are not in use.
+    unused: Vec<Vec<Vec<Detection>>>,
     device_frames: Vec<DeviceFrame>,
     /// Makes what the request pads push.
     pub producer: Producer,
@@ -66,10 +123,28 @@ pub(super) struct Streaming {
     to_skip: u32,
 }
 
+impl Inspection {
+    /// Waits for what is found.
+    pub fn wait(self) -> Result<Found, DetectError> {
+        let Self {
+            format,
+            request,
+            held,
+        } = self;
+        let (timings, detections) = request.wait()?;
+        drop(held);
+        Ok(Found {
+            format,
+            timings,
+            detections,
+        })
+    }
+}
+
 impl Streaming {
     pub fn new(detector: Detector, settings: &Settings) -> Result<Self, SettingsError> {
         let mut streaming = Self {
-            selection: settings.selection(detector.labels())?,
+            selection: Arc::new(settings.selection(detector.labels())?),
             detector,
             overlay: None,
             warned_of_overlay: false,
@@ -77,9 +152,11 @@ impl Streaming {
             post_messages: false,
             interval: 0,
             qos: false,
+            max_latency: None,
+            late_policy: LatePolicy::default(),
             format: None,
             segment: None,
-            detections: Vec::new(),
+            unused: Vec::new(),
             device_frames: Vec::new(),
             producer: Producer::default(),
             frames: 0,
@@ -96,12 +173,14 @@ impl Streaming {
         let crop_rules = settings.outputs.crop_rules(self.detector.labels())?;
         self.metadata.choose(settings.metadata_kinds()?)?;
         self.producer.apply(&settings.outputs, crop_rules);
-        self.selection = selection;
+        self.selection = Arc::new(selection);
         self.overlay = (parts != Parts::default()).then(|| Overlay::new(parts));
         self.post_messages = settings.post_messages;
         self.interval = settings.interval;
         self.to_skip = self.to_skip.min(self.interval);
         self.qos = settings.qos;
+        self.max_latency = settings.lateness.max_latency();
+        self.late_policy = settings.lateness.policy;
         Ok(())
     }
 
@@ -112,11 +191,11 @@ impl Streaming {
     }
 
     /// The running time of a frame, if its segment has one.
-    pub fn running_time(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
+    fn running_time(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
         self.segment.as_ref()?.to_running_time(buffer.pts()?)
     }
 
-    pub fn stream_time(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
+    fn stream_time(&self, buffer: &gst::BufferRef) -> Option<gst::ClockTime> {
         self.segment.as_ref()?.to_stream_time(buffer.pts()?)
     }
 
@@ -140,69 +219,37 @@ impl Streaming {
         self.detector = detector;
     }
 
-    /// Finds objects in the frame, attaches them and draws them.
-    pub fn inspect(
-        &mut self,
-        format: &Format,
-        buffer: &mut gst::Buffer,
-    ) -> Result<Inspected, InspectError> {
-        let timings = self.detect(format, buffer)?;
+    /// Begins to find objects in the frame.
+    pub fn inspect(&mut self, buffer: &gst::Buffer) -> Result<Inspection, InspectError> {
+        let format = self.format.clone().ok_or(InspectError::NoCaps)?;
+        let (request, held) = self.submit(&format, buffer)?;
         self.to_skip = self.interval;
-        let start = Instant::now();
-        let size = format.shape.size();
-        let labels = self.detector.labels();
-        let facts = self.facts(buffer, size);
-        self.producer.frame_inspected(&InspectedFrame {
+        Ok(Inspection {
             format,
-            buffer,
-            facts,
-            timings,
-            detections: &self.detections,
-            labels,
-        })?;
-        if self.metadata.applies_to(buffer, &self.detections) {
-            self.metadata
-                .attach(buffer.make_mut(), &facts, &self.detections, labels);
-        }
-        let not_drawn = match self.draw(format, buffer)? {
-            Drawn::Never(reason) if !self.warned_of_overlay => {
-                self.warned_of_overlay = true;
-                Some(reason)
-            }
-            _ => None,
-        };
-        let labels = self.detector.labels();
-        let all = || self.detections.iter().flatten();
-        let message = self
-            .post_messages
-            .then(|| message::structure(&facts, all(), labels));
-        let fate = Fate::Inspected {
-            timings,
-            attach: start.elapsed(),
-            detections: all().count(),
-        };
-        Ok(Inspected {
-            fate,
-            message,
-            not_drawn,
+            request,
+            held,
         })
     }
 
-    /// Fills `detections`. Nothing stays mapped.
-    fn detect(&mut self, format: &Format, buffer: &gst::Buffer) -> Result<Timings, InspectError> {
+    fn submit(
+        &mut self,
+        format: &Format,
+        buffer: &gst::Buffer,
+    ) -> Result<(Request, Held), InspectError> {
         let Self {
             detector,
             selection,
-            detections,
+            unused,
             device_frames,
             ..
         } = self;
         let info = &format.shape.info;
-        match format.memory {
+        let outputs = unused.pop().unwrap_or_default();
+        Ok(match format.memory {
             Memory::System => {
                 let mapped = format.shape.read(buffer)?;
                 let frames = Frames::System(mapped.view()?);
-                Ok(detector.detect(frames, selection, detections)?)
+                (detector.submit(frames, selection, outputs)?, Held::Nothing)
             }
             Memory::Cuda => {
                 let mapped = CudaFrame::map(buffer, info)?;
@@ -214,25 +261,82 @@ impl Streaming {
                     frames: &[mapped.frame()],
                     pending: mapped.pending_stream(),
                 };
-                Ok(detector.detect(frames, selection, detections)?)
+                let request = detector.submit(frames, selection, outputs)?;
+                (request, Held::Cuda(mapped))
             }
             Memory::Nvmm => {
-                let _mapped = map_nvmm(detector, buffer, info, device_frames)?;
+                let mapped = map_nvmm(detector, buffer, info, device_frames)?;
                 let frames = Frames::Device {
                     frames: device_frames,
                     pending: None,
                 };
-                Ok(detector.detect(frames, selection, detections)?)
+                let request = detector.submit(frames, selection, outputs)?;
+                (request, Held::Nvmm(mapped))
             }
+        })
+    }
+
+    /// Attaches what was found and draws it.
+    pub fn complete(
+        &mut self,
+        found: Found,
+        facts: &FrameFacts,
+        buffer: &mut gst::Buffer,
+    ) -> Result<Inspected, InspectError> {
+        let start = Instant::now();
+        let Found {
+            format,
+            timings,
+            detections,
+        } = found;
+        let labels = self.detector.labels();
+        self.producer.frame_inspected(&InspectedFrame {
+            format: &format,
+            buffer,
+            facts: *facts,
+            timings,
+            detections: &detections,
+            labels,
+        })?;
+        if self.metadata.applies_to(buffer, &detections) {
+            self.metadata
+                .attach(buffer.make_mut(), facts, &detections, labels);
         }
+        let not_drawn = match self.draw(&format, buffer, &detections)? {
+            Drawn::Never(reason) if !self.warned_of_overlay => {
+                self.warned_of_overlay = true;
+                Some(reason)
+            }
+            _ => None,
+        };
+        let labels = self.detector.labels();
+        let all = || detections.iter().flatten();
+        let message = self
+            .post_messages
+            .then(|| message::structure(facts, all(), labels));
+        let fate = Fate::Inspected {
+            timings,
+            attach: start.elapsed(),
+            detections: all().count(),
+        };
+        self.unused.push(detections);
+        Ok(Inspected {
+            fate,
+            message,
+            not_drawn,
+        })
     }
 
     /// Draws what was found into the frame, in place. Memory that another buffer shares is copied first; that of
     /// NVMM cannot be, so that there, as with DeepStream's own elements, all branches behind a `tee` see the drawing.
-    fn draw(&mut self, format: &Format, buffer: &mut gst::Buffer) -> Result<Drawn, InspectError> {
+    fn draw(
+        &mut self,
+        format: &Format,
+        buffer: &mut gst::Buffer,
+        detections: &[Vec<Detection>],
+    ) -> Result<Drawn, InspectError> {
         let Self {
             detector,
-            detections,
             device_frames,
             overlay: Some(overlay),
             ..
@@ -279,7 +383,10 @@ impl Streaming {
         Ok(Drawn::Done)
     }
 
-    fn facts(&self, buffer: &gst::BufferRef, (width, height): (u32, u32)) -> FrameFacts {
+    /// What is known of the latest frame.
+    pub fn facts(&self, buffer: &gst::BufferRef) -> FrameFacts {
+        let size = self.format.as_ref().map(|format| format.shape.size());
+        let (width, height) = size.unwrap_or_default();
         FrameFacts {
             number: self.frames.saturating_sub(1),
             pts: buffer.pts(),
@@ -310,9 +417,15 @@ fn map_nvmm(
     // Surface arrays of Jetson become visible in the context that is current.
     let _current = context.enter().map_err(DetectError::from)?;
     let mapped = NvmmBuffer::map(buffer, info)?;
+    let model = detector.gpu_id();
     frames.clear();
     for index in 0..mapped.len() {
-        frames.push(mapped.frame(index)?);
+        let frame = mapped.frame(index)?;
+        if frame.gpu_id != model {
+            let frame = frame.gpu_id;
+            return Err(InspectError::OtherGpu { frame, model });
+        }
+        frames.push(frame);
     }
     Ok(mapped)
 }

@@ -105,17 +105,22 @@ pub struct Session {
     converted: Vec<Vec<f32>>,
 }
 
+/// The threads that a network is run on where so many are asked for; 0 chooses by the machine.
+pub fn threads(wanted: usize) -> usize {
+    match wanted {
+        0 => std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(MAX_AUTOMATIC_THREADS),
+        n => n,
+    }
+}
+
 impl Session {
     /// Loads an ONNX model; `threads` is for the operators' own parallelism, 0 chooses by the machine.
     pub fn load(model: Model<'_>, threads: usize) -> Result<Self, Error> {
         let runtime = runtime()?;
         let model_error = |e: ort::Error| Error::Model(first_line(&e.to_string()));
-        let threads = match threads {
-            0 => std::thread::available_parallelism()
-                .map_or(1, usize::from)
-                .min(MAX_AUTOMATIC_THREADS),
-            n => n,
-        };
+        let threads = self::threads(threads);
         let session = OrtSession::builder(&runtime.environment)
             .and_then(|b| Ok(b.with_optimization_level(GraphOptimizationLevel::All)?))
             .and_then(|b| Ok(b.with_intra_threads(threads)?))

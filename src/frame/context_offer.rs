@@ -11,21 +11,21 @@ use super::gstcuda::{CONTEXT_TYPE, CudaContext, GstCuda, GstCudaError};
 /// on every pad. No lock is held while the element's neighbours or its bus are asked, as they call back.
 #[derive(Debug)]
 pub struct ContextOffer {
-    gpu_id: u32,
+    gpu_id: Option<u32>,
     context: Mutex<Option<CudaContext>>,
 }
 
 impl ContextOffer {
-    /// Nothing yet; only contexts of this GPU will do.
-    pub fn new(gpu_id: u32) -> Self {
+    /// Nothing yet; only contexts of this GPU will do, if it is one.
+    pub fn new(gpu_id: Option<u32>) -> Self {
         Self {
             gpu_id,
             context: Mutex::new(None),
         }
     }
 
-    /// The GPU that contexts must be on.
-    pub fn gpu_id(&self) -> u32 {
+    /// The GPU that contexts must be on; None where any will do.
+    pub fn gpu_id(&self) -> Option<u32> {
         self.gpu_id
     }
 
@@ -43,9 +43,13 @@ impl ContextOffer {
     }
 
     /// The context of a neighbour or of the application; where none has one, this process's shared one,
-    /// made known to the application and, when they ask, to the neighbours. This is the protocol of
+    /// on the GPU that `choose` names, made known to the application and, when they ask, to the neighbours. This is the protocol of
     /// `gst_cuda_ensure_element_context`, in the same order: downstream, upstream, application, own.
-    pub fn ensure(&self, element: &gst::Element) -> Result<CudaContext, GstCudaError> {
+    pub fn ensure(
+        &self,
+        element: &gst::Element,
+        choose: impl FnOnce() -> u32,
+    ) -> Result<CudaContext, GstCudaError> {
         GstCuda::get()?;
         if let Some(context) = self.context() {
             return Ok(context);
@@ -64,7 +68,7 @@ impl ContextOffer {
         if let Some(context) = self.context() {
             return Ok(context);
         }
-        let context = CudaContext::shared(self.gpu_id)?;
+        let context = CudaContext::shared(self.gpu_id.unwrap_or_else(choose))?;
         let context = self.slot().get_or_insert(context).clone();
         let gst_context = context.to_gst_context();
         element.set_context(&gst_context);
@@ -129,8 +133,8 @@ mod tests {
             return;
         }
         let element = gst::ElementFactory::make("identity").build().unwrap();
-        let offer = ContextOffer::new(0);
-        assert!(offer.ensure(&element).is_err());
+        let offer = ContextOffer::new(Some(0));
+        assert!(offer.ensure(&element, || 0).is_err());
         offer.set_context(&element, &gst::Context::new(CONTEXT_TYPE, true));
         assert_eq!(offer.context(), None);
         let mut query = gst::query::Context::new(CONTEXT_TYPE);

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use gst::glib::translate::*;
 use gst_video::VideoInfo;
 
-use super::device::{DeviceFrame, DeviceFrameError, DevicePlane, DeviceStorage};
+use super::device::{DeviceFrame, DeviceFrameError, DevicePlane, DeviceStorage, PendingStream};
 use super::gstcuda::{CudaContext, GstCuda, GstCudaError, GstCudaMemory, MAP_CUDA, MEMORY_TYPE};
 use super::video_info;
 
@@ -149,10 +149,11 @@ impl CudaFrame {
     /// for a copy).
     /// Work on that stream needs no waiting; work on another one must wait for an event recorded on it, or
     /// the host for [`CudaFrame::synchronize`]. `None` means that the frame is finished.
-    pub fn pending_stream(&self) -> Option<*mut c_void> {
+    pub fn pending_stream(&self) -> Option<PendingStream> {
         // SAFETY: the mapped frame keeps buffer and memory alive.
         let pending = unsafe { self.library.pending_stream(self.memory) };
-        pending.or(self.copied.then_some(DEFAULT_STREAM))
+        let pending = pending.or(self.copied.then_some(DEFAULT_STREAM));
+        pending.map(PendingStream)
     }
 
     /// Waits on the host until the frame is finished.

@@ -1,6 +1,15 @@
 //! Frames in GPU memory, as the pointers that kernels read.
 
+use std::ffi::c_void;
+
 use super::{Colorimetry, PixelFormat};
+
+/// A `CUstream` on which a frame is still being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingStream(pub *mut c_void);
+
+// SAFETY: a stream belongs to no thread.
+unsafe impl Send for PendingStream {}
 
 /// One plane of a frame in GPU memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

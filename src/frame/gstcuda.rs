@@ -11,8 +11,8 @@ use gst::glib::WeakRef;
 use gst::glib::translate::*;
 use gst::prelude::*;
 
-use super::cuda_driver::{CudaDriver, CudaDriverError};
 use super::dynamic_library::DynamicLibrary;
+use crate::cuda::context::{Context, ContextError};
 
 /// `GST_CUDA_CONTEXT_TYPE`: the name that contexts are asked for and answered by.
 pub const CONTEXT_TYPE: &str = "gst.cuda.context";
@@ -53,7 +53,7 @@ pub enum GstCudaError {
     #[error("GStreamer's CUDA library makes no buffers for {0}")]
     NoPool(String),
     #[error(transparent)]
-    Driver(#[from] CudaDriverError),
+    Context(#[from] ContextError),
 }
 
 /// What 1.24 added to order work by streams.
@@ -152,15 +152,16 @@ impl GstCuda {
         }
     }
 
-    /// The CUDA context in a `GstContext`, if it is one of this GPU.
+    /// The CUDA context in a `GstContext`, if it is one of this GPU, where one is asked for.
     pub(super) fn context_of(
         &'static self,
         element: &gst::Element,
         context: &gst::Context,
-        gpu_id: u32,
+        gpu_id: Option<u32>,
     ) -> Option<CudaContext> {
         let mut found = ptr::null_mut();
-        let gpu_id = c_int::try_from(gpu_id).ok()?;
+        // -1 is any.
+        let gpu_id = gpu_id.map_or(Ok(-1), c_int::try_from).ok()?;
         // SAFETY: element and context are live; the slot is this function's own, empty, and takes a reference.
         unsafe {
             (self.handle_set_context)(
@@ -210,27 +211,32 @@ impl CudaContext {
     /// The context that all elements of this process share on a GPU. It wraps the device's primary context,
     /// which TensorRT, the CUDA runtime and DeepStream use too, so that one set of engines serves them all.
     pub fn shared(gpu_id: u32) -> Result<Self, GstCudaError> {
-        static SHARED: Mutex<Vec<(u32, WeakRef<gst::Object>)>> = Mutex::new(Vec::new());
+        /// For each GPU its primary context, which is retained for the life of the process, and what wraps it.
+        static SHARED: Mutex<Vec<(u32, Context, WeakRef<gst::Object>)>> = Mutex::new(Vec::new());
 
         let library = GstCuda::get()?;
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.retain(|(_, context)| context.upgrade().is_some());
-        if let Some(object) = shared
-            .iter()
-            .find(|(id, _)| *id == gpu_id)
-            .and_then(|(_, context)| context.upgrade())
-        {
+        let known = shared.iter().position(|(id, ..)| *id == gpu_id);
+        let entry = match known {
+            Some(known) => &mut shared[known],
+            None => {
+                shared.push((gpu_id, Context::primary(gpu_id)?, WeakRef::new()));
+                let last = shared.len() - 1;
+                &mut shared[last]
+            }
+        };
+        let (_, primary, wrapped) = entry;
+        if let Some(object) = wrapped.upgrade() {
             return Ok(Self { object, library });
         }
-        let (device, handle) = CudaDriver::get()?.primary_context(gpu_id)?;
         // SAFETY: the handle is a context of that device and is retained for the life of the process.
-        let context = unsafe { (library.context_new_wrapped)(handle, device) };
+        let context = unsafe { (library.context_new_wrapped)(primary.handle(), primary.device()) };
         if context.is_null() {
             return Err(GstCudaError::NoContext { gpu_id });
         }
         // SAFETY: the call above gave a GstObject and the reference to it.
         let object: gst::Object = unsafe { from_glib_full(context) };
-        shared.push((gpu_id, object.downgrade()));
+        *wrapped = object.downgrade();
         Ok(Self { object, library })
     }
 

@@ -3,7 +3,6 @@
 pub mod buffer;
 pub mod context_offer;
 pub mod cuda;
-pub mod cuda_driver;
 pub mod device;
 pub(crate) mod dynamic_library;
 pub mod gstcuda;
@@ -12,7 +11,7 @@ pub mod nvmm;
 pub mod system;
 pub mod video_info;
 
-pub use device::{DeviceFrame, DevicePlane, DeviceStorage};
+pub use device::{DeviceFrame, DevicePlane, DeviceStorage, PendingStream};
 pub use system::{SystemFrame, SystemFrameMut};
 
 /// How pixels are stored. Formats that differ only in the order of planes share a variant:

@@ -115,6 +115,17 @@ impl ModelSource {
         }
     }
 
+    /// Bytes of the model's file; 0 where it cannot be read.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Bundled(bundled) => bundled.onnx.len(),
+            Self::File(path) | Self::Engine(path) => {
+                let metadata = std::fs::metadata(path).ok();
+                metadata.map_or(0, |metadata| metadata.len() as usize)
+            }
+        }
+    }
+
     /// The bytes of the model.
     pub fn read(&self) -> Result<Vec<u8>, ModelError> {
         match self {

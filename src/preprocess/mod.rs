@@ -110,6 +110,16 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// For an image that shows no frame.
+    pub const NONE: Self = Self {
+        left: 0,
+        top: 0,
+        width: 1,
+        height: 1,
+        frame_width: 1,
+        frame_height: 1,
+    };
+
     pub fn new(
         resize: ResizeMode,
         input: InputGeometry,

@@ -1,9 +1,10 @@
 // Counts the calls of the CUDA driver that a program makes, and the bytes it copies: what a frame costs is the
-// difference between two runs of different length. The driver loads this by itself:
+// difference between two runs of different length, which tests/gpu/driver-calls makes. The driver loads this by itself:
 //
-//   cc -shared -fPIC -O2 -o count.so tests/gpu/count-driver-calls.c -ldl
-//   CUDA_INJECTION64_PATH=$PWD/count.so gst-launch-1.0 …
+//   cc -shared -fPIC -O2 -o count-driver-calls.so tests/gpu/count-driver-calls.c -ldl
+//   DRIVER_CALLS=counts CUDA_INJECTION64_PATH=$PWD/count-driver-calls.so gst-launch-1.0 …
 //
+// Each line of the file is a function, its calls, and the bytes that they copied.
 // Calls inside a CUDA graph are made by the GPU and do not count. The types are those of CUPTI's cupti_callbacks.h and
 // generated_cuda_meta.h.
 #define _GNU_SOURCE
@@ -66,7 +67,10 @@ static void print_counts(void)
 
 int InitializeInjection(void)
 {
-    void *cupti = dlopen("libcupti.so", RTLD_NOW);
+    static const char *const names[] = {"libcupti.so", "libcupti.so.13", "libcupti.so.12"};
+    void *cupti = NULL;
+    for (unsigned i = 0; !cupti && i < sizeof names / sizeof names[0]; i++)
+        cupti = dlopen(names[i], RTLD_NOW);
     if (!cupti) {
         fprintf(stderr, "%s\n", dlerror());
         return 0;

@@ -10,6 +10,12 @@ mod common;
 mod decoded;
 #[path = "element/drawing.rs"]
 mod drawing;
+#[path = "element/driver_calls.rs"]
+mod driver_calls;
+#[path = "leak.rs"]
+mod leak;
+#[path = "element/leaks.rs"]
+mod leaks;
 #[path = "element/media.rs"]
 mod media;
 #[path = "element/parity.rs"]

@@ -8,9 +8,9 @@ use std::ptr;
 use gst::prelude::*;
 use gst_video::prelude::*;
 use gst_video::{VideoFrameRef, VideoInfo};
+use gstrsdetectnet::cuda::context::Context;
 use gstrsdetectnet::frame::context_offer::ContextOffer;
 use gstrsdetectnet::frame::cuda::CudaFrame;
-use gstrsdetectnet::frame::cuda_driver::CudaDriver;
 use gstrsdetectnet::frame::gstcuda::{CONTEXT_TYPE, CudaContext};
 use gstrsdetectnet::frame::nvmm::NvmmBuffer;
 use gstrsdetectnet::frame::{Colorimetry, DeviceFrame, DeviceStorage, PixelFormat, video_info};
@@ -231,7 +231,6 @@ fn a_frame_in_nvmm_memory_holds_the_decoded_pixels() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("clip.h264");
     encode(&file);
-    let driver = CudaDriver::get().unwrap();
     let pipeline = decoding(
         &file,
         "nvv4l2decoder ! video/x-raw(memory:NVMM),format=NV12",
@@ -241,11 +240,9 @@ fn a_frame_in_nvmm_memory_holds_the_decoded_pixels() {
         assert_eq!(mapped.len(), 1);
         let frame = mapped.frame(0).unwrap();
         println!("{frame:?}");
-        let (_, context) = driver.primary_context(frame.gpu_id).unwrap();
-        unsafe { assert_eq!((driver.context.push)(context), 0) };
-        let picture = picture(&frame);
-        unsafe { assert_eq!((driver.context.pop)(ptr::null_mut()), 0) };
-        picture
+        let context = Context::primary(frame.gpu_id).unwrap();
+        let _current = context.enter().unwrap();
+        picture(&frame)
     });
     assert_same(&decoded, &reference(&file));
 }
@@ -257,8 +254,8 @@ fn the_decoder_takes_the_context_that_is_offered() {
     let file = folder.path().join("clip.h264");
     encode(&file);
     let shared = CudaContext::shared(0).unwrap();
-    let (_, primary) = CudaDriver::get().unwrap().primary_context(0).unwrap();
-    assert_eq!(shared.handle(), primary);
+    let primary = Context::primary(0).unwrap();
+    assert_eq!(shared.handle(), primary.handle());
     assert_eq!(CudaContext::shared(0).unwrap(), shared);
 
     let pipeline = decoding(
@@ -280,18 +277,18 @@ fn the_decoder_takes_the_context_that_is_offered() {
 fn an_offered_context_answers_queries_and_is_taken_from_the_answer() {
     gst::init().unwrap();
     let element = gst::ElementFactory::make("identity").build().unwrap();
-    let giving = ContextOffer::new(0);
-    let context = giving.ensure(&element).unwrap();
+    let giving = ContextOffer::new(Some(0));
+    let context = giving.ensure(&element, || 0).unwrap();
     assert_eq!(giving.context().as_ref(), Some(&context));
 
     let mut query = gst::query::Context::new(CONTEXT_TYPE);
     assert!(giving.answer(&element, &mut query));
     let answer = query.context_owned().unwrap();
-    let taking = ContextOffer::new(0);
+    let taking = ContextOffer::new(Some(0));
     taking.set_context(&element, &answer);
     assert_eq!(taking.context().as_ref(), Some(&context));
 
-    let of_another_gpu = ContextOffer::new(7);
+    let of_another_gpu = ContextOffer::new(Some(7));
     of_another_gpu.set_context(&element, &answer);
     assert_eq!(of_another_gpu.context(), None);
 

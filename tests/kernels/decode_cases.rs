@@ -56,6 +56,7 @@ impl Rules {
             iou_threshold: self.iou_threshold,
             max_detections: self.max_detections,
             thresholds: &self.thresholds,
+            filter: Filter::NONE,
         }
     }
 }
@@ -233,7 +234,7 @@ fn check(
     let sizes = Sizes::new(outputs, 300);
     let mut words = vec![0u32; sizes.rules * images.len()];
     for (words, rules) in words.chunks_exact_mut(sizes.rules).zip(rules) {
-        write_rules(words, outputs, &rules.borrowed(), &Filter::default());
+        write_rules(words, outputs, &rules.borrowed());
     }
     let rule_bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let buffers = buffers(machine, outputs, sizes, &rule_bytes, images.len());

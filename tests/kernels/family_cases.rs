@@ -64,8 +64,9 @@ fn decode_case(
             iou_threshold: selection.iou_threshold,
             max_detections: selection.max_detections,
             thresholds: &selection.thresholds,
+            filter: selection.filter,
         };
-        write_rules(words, &outputs, &rules, &selection.filter);
+        write_rules(words, &outputs, &rules);
     }
     let rules: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let buffers = buffers(machine, &outputs, sizes, &rules, IMAGES);

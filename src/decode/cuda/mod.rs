@@ -95,6 +95,7 @@ pub struct ImageRules<'a> {
     pub max_detections: usize,
     /// For each class; a box must score more. Below 0 counts as 0; infinity leaves a class out.
     pub thresholds: &'a [f32],
+    pub filter: Filter,
 }
 
 /// A detection and the network's candidate that it comes from.
@@ -125,7 +126,7 @@ impl Sizes {
 }
 
 /// Writes an image's rules as `ImageRules` of decode.cuh. Classes without a threshold are left out.
-pub fn write_rules(words: &mut [u32], outputs: &Outputs, rules: &ImageRules, filter: &Filter) {
+pub fn write_rules(words: &mut [u32], outputs: &Outputs, rules: &ImageRules) {
     let threshold = |class: usize| {
         rules
             .thresholds
@@ -153,9 +154,9 @@ pub fn write_rules(words: &mut [u32], outputs: &Outputs, rules: &ImageRules, fil
         *word = number.to_bits();
     }
     head[numbers.len()] = rules.max_detections.min(MAX_DETECTIONS) as u32;
-    head[numbers.len() + 1] = filter.class_agnostic.into();
-    head[numbers.len() + 2] = filter.sizes.smallest.to_bits();
-    head[numbers.len() + 3] = filter.sizes.largest.to_bits();
+    head[numbers.len() + 1] = rules.filter.class_agnostic.into();
+    head[numbers.len() + 2] = rules.filter.sizes.smallest.to_bits();
+    head[numbers.len() + 3] = rules.filter.sizes.largest.to_bits();
     for (class, word) in tail.iter_mut().enumerate() {
         *word = threshold(class).to_bits();
     }
@@ -210,9 +211,8 @@ pub struct Decoder {
     batch: Batch,
     host_rules: LockedBuffer<u32>,
     host_found: LockedBuffer<u32>,
-    filter: Filter,
-    /// Width and height of the frame of each image.
-    frames: Vec<(f32, f32)>,
+    /// Of the frame of each image.
+    placements: Vec<Placement>,
     device: DeviceBuffers,
 }
 
@@ -297,15 +297,9 @@ impl Decoder {
             images,
             host_rules: pinned_words(sizes.rules * images)?,
             host_found: pinned_words(sizes.found * images)?,
-            filter: Filter::default(),
-            frames: vec![(0.0, 0.0); images],
+            placements: vec![Placement::NONE; images],
             device,
         })
-    }
-
-    /// Sets what goes besides unsure boxes, for the images whose rules are set from now on.
-    pub fn set_filter(&mut self, filter: Filter) {
-        self.filter = filter;
     }
 
     /// Sets what holds for an image of the next batch. Call it when the GPU is done with the last one.
@@ -314,14 +308,9 @@ impl Decoder {
             .host_rules
             .chunks_exact_mut(self.sizes.rules)
             .nth(image);
-        if let (Some(words), Some(frame)) = (words, self.frames.get_mut(image)) {
-            write_rules(words, &self.outputs, rules, &self.filter);
-            let Placement {
-                frame_width,
-                frame_height,
-                ..
-            } = rules.placement;
-            *frame = (frame_width as f32, frame_height as f32);
+        if let (Some(words), Some(placement)) = (words, self.placements.get_mut(image)) {
+            write_rules(words, &self.outputs, rules);
+            *placement = rules.placement;
         }
     }
 
@@ -368,17 +357,28 @@ impl Decoder {
 
     /// The detections of an image, most confident first, once the stream has passed what was enqueued.
     pub fn found(&self, image: usize) -> impl Iterator<Item = Found> + '_ {
-        self.host_found
-            .chunks_exact(self.sizes.found)
-            .nth(image)
-            .zip(self.frames.get(image))
-            .into_iter()
-            .flat_map(|(words, &frame)| read_found(words, &self.outputs, frame))
+        let result = self.result(image).into_iter();
+        result.flat_map(|(words, placement)| read_found(words, &self.outputs, frame_of(placement)))
     }
 
     /// What the outputs of an image say about the model, once the stream has passed what was enqueued.
     pub fn signs(&self, image: usize) -> Signs {
-        let words = self.host_found.chunks_exact(self.sizes.found).nth(image);
-        words.map(read_signs).unwrap_or_default()
+        let Some((words, placement)) = self.result(image) else {
+            return Signs::default();
+        };
+        let mut signs = read_signs(words);
+        for found in read_found(words, &self.outputs, frame_of(placement)) {
+            signs.look_at(&placement.to_input(found.detection.bounding_box), placement);
+        }
+        signs
     }
+
+    fn result(&self, image: usize) -> Option<(&[u32], &Placement)> {
+        let words = self.host_found.chunks_exact(self.sizes.found).nth(image)?;
+        Some((words, self.placements.get(image)?))
+    }
+}
+
+fn frame_of(placement: &Placement) -> (f32, f32) {
+    (placement.frame_width as f32, placement.frame_height as f32)
 }

@@ -1,22 +1,22 @@
 //! From a model to an engine with all its buffers.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use cust::memory::{CopyDestination, DeviceBuffer};
 
-use super::{Batch, Machine};
+use super::lane::{EngineLane, Machine, Run};
 use crate::cuda::context::{Context, driver_version};
 use crate::cuda::stream::{Event, Stream};
-use crate::cuda::upload::Upload;
-use crate::cuda::{CudaError, Kernels};
-use crate::decode::Layout;
+use crate::cuda::{CudaError, SharedKernels};
 use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, OutputTensor, Outputs};
+use crate::decode::{Layout, Signs};
 use crate::detector::description::{Description, Metadata};
 use crate::detector::{CAT, DetectError, DetectorOptions, LoadError, LoadProgress};
 use crate::engine::tensorrt::{
-    self, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine, Library,
-    OnnxModel, Precision, TensorSpec,
+    self, Batches, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine,
+    Library, LoadOptions, OnnxModel, Precision, Specialization, TensorSpec,
 };
 use crate::engine::{self, ElementType};
 use crate::model::onnx::{Float16Options, Float16Outcome, Model};
@@ -24,118 +24,143 @@ use crate::model::{Labels, ModelSource};
 use crate::preprocess::InputGeometry;
 use crate::preprocess::cuda::{Element, InputTensor, Preprocessor};
 
-/// An engine for one frame alone is the fastest for one, and the quickest to start: on an H100, TensorRT-RTX makes
-/// SSD-MobileNet-V2 ready in 0.9 s and runs it in 0.24 ms, against 3.9 s and 0.31 ms for batches of 1 to 8.
-const AUTOMATIC_BATCH: u32 = 1;
-
-pub struct Loaded {
-    pub description: String,
-    pub layout: Layout,
-    pub labels: Labels,
-    pub machine: Machine,
-}
-
-/// An engine, and what only its model knows.
-struct LoadedEngine {
+/// A model as this GPU runs it, and what only the model knows.
+pub(super) struct LoadedEngine {
     engine: Engine,
     kept: Option<(EngineCache, KeptEngine)>,
-    metadata: Metadata,
+    known: Description,
     precision: &'static str,
 }
 
-/// Everything on the GPU for a model. The context is current.
-pub fn load(
-    options: &DetectorOptions,
-    context: &Context,
-    progress: &mut LoadProgress<'_>,
-) -> Result<Loaded, LoadError> {
-    let mut start = Instant::now();
-    let mut tell = |what: &str| {
-        gst::info!(CAT, "{what} took {:?}", start.elapsed());
-        start = Instant::now();
-    };
-    let library = tensorrt::library()?;
-    tell("opening TensorRT");
-    let source = ModelSource::resolve(&options.model)?;
-    let loaded = load_engine(options, &source, library, context, progress)?;
-    tell("loading the engine");
-    let engine = &loaded.engine;
-    let tensors = engine.tensors();
-    let outputs: Vec<_> = tensors
-        .iter()
-        .filter(|t| !t.is_input)
-        .map(spec_of)
-        .collect();
-    let (input, element, geometry) = image_input(tensors)?;
-    let others = tensors.iter().enumerate();
-    let others = others.filter(|(i, tensor)| tensor.is_input && *i != input);
-    let others: Vec<_> = others.map(|(_, tensor)| tensor.name.clone()).collect();
-    let known = Description::new(options, &source, loaded.metadata)?;
-    let (layout, labels) = known.recognize(&outputs, &others, geometry)?;
-
-    let max_batch = engine.max_batch();
-    let mut network = engine.new_context()?;
-    tell("making an execution context");
-    network.set_batch(max_batch)?;
-    let (mut memory, addresses) = allocate(tensors, &mut network)?;
-    fill_constants(tensors, geometry, &mut memory)?;
-    let device_outputs = device_outputs(&layout, geometry, tensors, &network, &addresses)?;
-    let tensor = InputTensor {
-        address: addresses[input],
-        geometry,
-        element,
-        slots: max_batch as usize,
-    };
-    let preparation = known.preparation(&layout, element_type(tensors[input].data_type));
-    let InputGeometry { width, height, .. } = geometry;
-    let description = format!(
-        "{} on {}, {}, {} {width}x{height}",
-        library.version(),
-        context.gpu_name()?,
-        loaded.precision,
-        layout.family,
-    );
-    let kernels = Kernels::load()?;
-    tell("loading the kernels");
-    let machine = Machine {
-        gpu_id: options.gpu_id,
-        preprocessor: Preprocessor::new(tensor, preparation, options.shrinking),
-        upload: Upload::default(),
-        slots: Vec::with_capacity(max_batch as usize),
-        textures: Vec::new(),
-        batches: (0..max_batch).map(|_| Batch::New).collect(),
-        decoder: Decoder::new(device_outputs, max_batch as usize, MAX_DETECTIONS)?,
-        overlay: None,
-        network,
-        kernels,
-        finished: Event::new()?,
-        produced: Event::new()?,
-        stream: Stream::new()?,
-        _tensors: memory,
-        kept: loaded.kept,
-    };
-    Ok(Loaded {
-        description,
-        layout,
-        labels,
-        machine,
-    })
+/// What is the same for all batches of a model.
+pub(super) struct Loaded {
+    pub description: String,
+    pub layout: Layout,
+    pub labels: Labels,
 }
 
-fn load_engine(
+impl LoadedEngine {
+    /// What the model finds and what its classes are called. The context is current.
+    pub fn describe(&self, context: &Context) -> Result<Loaded, LoadError> {
+        let (layout, labels) = self.recognize()?;
+        let (_, _, InputGeometry { width, height, .. }) = image_input(self.engine.tensors())?;
+        Ok(Loaded {
+            description: format!(
+                "{} on {}, {}, {} {width}x{height}",
+                tensorrt::library()?.version(),
+                context.gpu_name()?,
+                self.precision,
+                layout.family,
+            ),
+            labels,
+            layout,
+        })
+    }
+
+    fn recognize(&self) -> Result<(Layout, Labels), LoadError> {
+        let tensors = self.engine.tensors();
+        let (image, _, geometry) = image_input(tensors)?;
+        let of = |input: bool| {
+            let tensors = tensors.iter().enumerate();
+            tensors.filter(move |(i, tensor)| tensor.is_input == input && *i != image)
+        };
+        let outputs: Vec<_> = of(false).map(|(_, tensor)| spec_of(tensor)).collect();
+        let others: Vec<_> = of(true).map(|(_, tensor)| tensor.name.clone()).collect();
+        self.known.recognize(&outputs, &others, geometry)
+    }
+
+    pub fn max_batch(&self) -> u32 {
+        self.engine.max_batch()
+    }
+
+    /// The batches that are worth a lane of their own.
+    pub fn sizes(&self) -> Vec<u32> {
+        let sizes = Batches::UpTo(self.engine.max_batch()).sizes();
+        let taken = sizes.into_iter().filter(|size| self.engine.takes(*size));
+        let ends = self.engine.batches().map(|batches| *batches.end());
+        Batches::Each(taken.chain(ends).collect()).sizes()
+    }
+
+    /// Room to run batches of one size in, which has run one. The context is current.
+    pub fn new_lane(
+        &self,
+        batch: u32,
+        options: &DetectorOptions,
+        kernels: &Arc<SharedKernels>,
+        context: &Context,
+    ) -> Result<EngineLane, LoadError> {
+        let tensors = self.engine.tensors();
+        let (layout, _) = self.recognize()?;
+        let (input, element, geometry) = image_input(tensors)?;
+        let mut network = self.engine.new_context()?;
+        network.set_batch(batch)?;
+        let batch = batch as usize;
+        let (mut memory, addresses) = allocate(tensors, &mut network)?;
+        fill_constants(tensors, geometry, &mut memory)?;
+        let device_outputs = device_outputs(&layout, geometry, tensors, &network, &addresses)?;
+        let tensor = InputTensor {
+            address: addresses[input],
+            geometry,
+            element,
+            slots: batch,
+        };
+        let preparation = self
+            .known
+            .preparation(&layout, element_type(tensors[input].data_type));
+        let machine = Machine {
+            preprocessor: Preprocessor::new(tensor, preparation, options.shrinking),
+            slots: Vec::with_capacity(batch),
+            textures: Vec::new(),
+            batch,
+            run: Run::Plain,
+            decoder: Decoder::new(device_outputs, batch, MAX_DETECTIONS)?,
+            layout,
+            signs: Signs::default(),
+            network,
+            kernels: Arc::clone(kernels),
+            finished: Event::new()?,
+            produced: Event::new()?,
+            stream: Stream::new()?,
+            _tensors: memory,
+        };
+        Ok(EngineLane::new(machine, context.clone())?)
+    }
+
+    /// Keeps what TensorRT-RTX compiled, for the next start.
+    pub fn keep_kernels(&self) {
+        if let Some((cache, kept)) = &self.kept
+            && let Err(error) = cache.keep_kernels(kept)
+        {
+            gst::warning!(CAT, "compiled kernels are not kept: {error}");
+        }
+    }
+}
+
+/// The engine of a model for batches of this size, which an engine file decides on itself. The context is current.
+pub(super) fn load_engine(
     options: &DetectorOptions,
-    source: &ModelSource,
-    library: &Library,
+    batch: u32,
     context: &Context,
     progress: &mut LoadProgress<'_>,
 ) -> Result<LoadedEngine, LoadError> {
+    let start = Instant::now();
+    let library = tensorrt::library()?;
+    let source = &ModelSource::resolve(&options.model)?;
     if let ModelSource::Engine(path) = source {
         let file = std::fs::read(path).map_err(|error| source.unreadable(&error))?;
         let (metadata, _) = tensorrt::split_metadata(&file);
+        let metadata = metadata.map(Metadata::from_json).unwrap_or_default();
         return Ok(LoadedEngine {
-            engine: Engine::deserialize(library, &file, options.dla_core)?,
+            engine: Engine::deserialize(
+                library,
+                &file,
+                LoadOptions {
+                    dla_core: options.dla_core,
+                    ..LoadOptions::default()
+                },
+            )?,
             kept: None,
-            metadata: metadata.map(Metadata::from_json).unwrap_or_default(),
+            known: Description::new(options, source, metadata)?,
             precision: "as built",
         });
     }
@@ -148,11 +173,19 @@ fn load_engine(
         let found = entries.find(|(key, _)| *key == wanted);
         found.map(|(_, value)| value.to_owned())
     });
+    // What is wrong with the description is said before an engine is built.
+    let known = Description::new(options, source, metadata)?;
     if let Some(folder) = source.path().and_then(Path::parent) {
         model.embed_external_data(folder)?;
     }
+    let mut batch = batch;
     if let Err(reason) = model.make_batch_dynamic() {
         gst::info!(CAT, "the model stays at its own batch size: {reason}");
+        // So that there is one engine of it alone.
+        batch = 1;
+    }
+    if let Err(reason) = model.cast_byte_inputs() {
+        gst::warning!(CAT, "TensorRT may refuse the model: {reason}");
     }
     let precision = choose_precision(options.precision, library, &mut model)?;
     let bytes = model.to_bytes();
@@ -164,10 +197,10 @@ fn load_engine(
     let (major, minor) = context.compute_capability()?;
     let build = BuildOptions {
         precision: options.precision,
-        max_batch: match options.batch_size {
-            0 => AUTOMATIC_BATCH,
-            size => size,
-        },
+        // Engines for one size alone are the fastest, and the quickest to start: on an H100, TensorRT-RTX makes
+        // SSD-MobileNet-V2 ready in 0.9 s and runs it in 0.24 ms, against 3.9 s and 0.31 ms for batches of 1 to 8.
+        batches: Batches::Each(vec![batch]),
+        specialization: Specialization::Eager,
         dla_core: options.dla_core,
         workspace_bytes: options.workspace_bytes,
         input_shapes: Vec::new(),
@@ -182,10 +215,15 @@ fn load_engine(
         let percent = (step.of > 0).then(|| 100 * step.done.min(step.of) / step.of);
         progress(step.phase, percent)
     })?;
+    gst::info!(
+        CAT,
+        "the engine for batches of {batch} took {:?}",
+        start.elapsed()
+    );
     Ok(LoadedEngine {
         engine: kept.engine.clone(),
         kept: Some((cache, kept)),
-        metadata,
+        known,
         precision,
     })
 }

@@ -122,56 +122,86 @@ ShimShape const *find_shape(ShimBuildRequest const &request, char const *name) n
     return nullptr;
 }
 
-// Gives every dynamic axis its range: the first axis is the batch, the others are what was asked for.
-bool add_profile(IBuilder &builder, INetworkDefinition const &network, IBuilderConfig &config,
+bool is_dynamic(ITensor const &input) noexcept
+{
+    Dims const shape = input.getDimensions();
+    for (int32_t axis = 0; axis < shape.nbDims; ++axis)
+        if (shape.d[axis] < 0)
+            return true;
+    return false;
+}
+
+// The range of every dynamic axis of an input: of the first these batches, of the others what was asked for.
+bool set_ranges(IOptimizationProfile &profile, ITensor const &input, ShimBatches batches,
     ShimBuildRequest const &request, ShimMessage *message) noexcept
 {
-    IOptimizationProfile *profile = builder.createOptimizationProfile();
-    bool is_dynamic = false;
+    Dims minimum = input.getDimensions();
+    Dims maximum = minimum;
+    ShimShape const *const wanted = find_shape(request, input.getName());
+    for (int32_t axis = 0; axis < minimum.nbDims; ++axis)
+    {
+        if (minimum.d[axis] >= 0)
+            continue;
+        if (axis == 0)
+        {
+            minimum.d[axis] = batches.minimum;
+            maximum.d[axis] = batches.maximum;
+        }
+        else if (wanted != nullptr && axis < wanted->rank && wanted->dimensions[axis] > 0)
+        {
+            Dims const fixed = to_dimensions(wanted->dimensions, wanted->rank);
+            minimum.d[axis] = maximum.d[axis] = fixed.d[axis];
+        }
+        else
+        {
+            describe(message, "axis %d of input %s has no fixed size; say which size the input has", axis,
+                input.getName());
+            return false;
+        }
+    }
+    return profile.setDimensions(input.getName(), OptProfileSelector::kMIN, minimum)
+        && profile.setDimensions(input.getName(), OptProfileSelector::kOPT, maximum)
+        && profile.setDimensions(input.getName(), OptProfileSelector::kMAX, maximum);
+}
+
+bool add_profile(IBuilder &builder, INetworkDefinition const &network, IBuilderConfig &config, ShimBatches batches,
+    ShimBuildRequest const &request, ShimMessage *message) noexcept
+{
+    IOptimizationProfile *const profile = builder.createOptimizationProfile();
     for (int32_t index = 0; index < network.getNbInputs(); ++index)
     {
-        ITensor &input = *network.getInput(index);
+        ITensor const &input = *network.getInput(index);
+        if (is_dynamic(input) && !set_ranges(*profile, input, batches, request, message))
+            return false;
+    }
+    return config.addOptimizationProfile(profile) >= 0;
+}
+
+// Gives every dynamic axis its range: one profile for each of the batches, where the batch is dynamic.
+bool add_profiles(IBuilder &builder, INetworkDefinition const &network, IBuilderConfig &config,
+    ShimBuildRequest const &request, ShimMessage *message) noexcept
+{
+    bool any_axis = false;
+    bool first_axis = false;
+    for (int32_t index = 0; index < network.getNbInputs(); ++index)
+    {
+        ITensor const &input = *network.getInput(index);
         if (input.isShapeTensor())
         {
             describe(message, "input %s takes part in shape calculations; export the model with fixed shapes",
                 input.getName());
             return false;
         }
-        Dims minimum = input.getDimensions();
-        Dims maximum = minimum;
-        ShimShape const *const wanted = find_shape(request, input.getName());
-        bool is_input_dynamic = false;
-        for (int32_t axis = 0; axis < minimum.nbDims; ++axis)
-        {
-            if (minimum.d[axis] >= 0)
-                continue;
-            is_input_dynamic = true;
-            if (axis == 0)
-            {
-                minimum.d[axis] = request.min_batch;
-                maximum.d[axis] = request.max_batch;
-            }
-            else if (wanted != nullptr && axis < wanted->rank && wanted->dimensions[axis] > 0)
-            {
-                Dims const fixed = to_dimensions(wanted->dimensions, wanted->rank);
-                minimum.d[axis] = maximum.d[axis] = fixed.d[axis];
-            }
-            else
-            {
-                describe(message, "axis %d of input %s has no fixed size; say which size the input has", axis,
-                    input.getName());
-                return false;
-            }
-        }
-        if (!is_input_dynamic)
-            continue;
-        is_dynamic = true;
-        if (!profile->setDimensions(input.getName(), OptProfileSelector::kMIN, minimum)
-            || !profile->setDimensions(input.getName(), OptProfileSelector::kOPT, maximum)
-            || !profile->setDimensions(input.getName(), OptProfileSelector::kMAX, maximum))
-            return false;
+        any_axis |= is_dynamic(input);
+        first_axis |= input.getDimensions().nbDims > 0 && input.getDimensions().d[0] < 0;
     }
-    return !is_dynamic || config.addOptimizationProfile(profile) >= 0;
+    if (!any_axis)
+        return true;
+    size_t const count = first_axis ? request.batches_count : 1;
+    for (size_t index = 0; index < count; ++index)
+        if (!add_profile(builder, network, config, request.batches[index], request, message))
+            return false;
+    return true;
 }
 
 bool configure(IBuilder &builder, INetworkDefinition const &network, IBuilderConfig &config,
@@ -254,7 +284,7 @@ int32_t build(void *handle, ShimBuildRequest const *request, ShimBlob *plan, Shi
         if (reporter.is_cancelled())
             return SHIM_CANCELLED;
         if (!configure(*builder, *network, *config, *request, message)
-            || !add_profile(*builder, *network, *config, *request, message))
+            || !add_profiles(*builder, *network, *config, *request, message))
             return SHIM_FAILED;
 #if HAS_PROGRESS_MONITOR
         config->setProgressMonitor(&monitor);

@@ -11,7 +11,8 @@ use super::error::TensorRtError;
 use super::library::Library;
 use super::log;
 use super::shim::{
-    CANCELLED, MAX_RANK, PHASE_STARTED, STEP_DONE, ShimBuildRequest, ShimMessage, ShimShape, reason,
+    CANCELLED, MAX_RANK, PHASE_STARTED, STEP_DONE, ShimBatches, ShimBuildRequest, ShimMessage,
+    ShimShape, reason,
 };
 
 /// The arithmetic an engine may use.
@@ -26,6 +27,72 @@ pub enum Precision {
     Fp16,
     /// What a quantised model (QuantizeLinear, DequantizeLinear) says; refused for others.
     Int8,
+}
+
+/// Which batches an engine takes. Counts where the first axis of the model's inputs is dynamic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Batches {
+    /// Every one from 1 to this, by kernels that are made for all of them and are fastest at the largest.
+    UpTo(u32),
+    /// These alone, each by kernels of its own.
+    Each(Vec<u32>),
+}
+
+impl Batches {
+    /// The sizes that are worth a CUDA graph of their own: the powers of two and the largest, or those that were named.
+    /// Ascending.
+    pub fn sizes(&self) -> Vec<u32> {
+        let mut sizes = match self {
+            Self::UpTo(largest) => {
+                let powers = (0..u32::BITS).map(|exponent| 1 << exponent);
+                let smaller = powers.take_while(|size| size < largest);
+                smaller.chain([*largest]).collect()
+            }
+            Self::Each(sizes) => sizes.clone(),
+        };
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
+    }
+
+    /// Smallest and largest batch of each optimisation profile. A DLA has fixed shapes, so it gets the largest alone.
+    fn profiles(&self, on_dla: bool) -> Vec<ShimBatches> {
+        let range = |minimum: u32, maximum: u32| ShimBatches {
+            minimum: i32::try_from(minimum).unwrap_or(i32::MAX),
+            maximum: i32::try_from(maximum).unwrap_or(i32::MAX),
+        };
+        let sizes = self.sizes();
+        let largest = sizes.iter().copied().max().unwrap_or(1);
+        match self {
+            _ if on_dla => vec![range(largest, largest)],
+            Self::UpTo(largest) => vec![range(1, *largest)],
+            Self::Each(_) => sizes.into_iter().map(|size| range(size, size)).collect(),
+        }
+    }
+}
+
+/// When TensorRT-RTX compiles kernels for a batch that is one of several its engine takes. TensorRT proper has all its
+/// kernels in the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Specialization {
+    /// Before its first run, so that a CUDA graph captured after that holds the fast ones.
+    #[default]
+    Eager,
+    /// Beside its first runs, which take kernels for any batch.
+    Lazy,
+    /// Never.
+    Never,
+}
+
+impl Specialization {
+    /// `nvinfer1::DynamicShapesKernelSpecializationStrategy`, the same in all releases that have it.
+    pub(super) fn number(self) -> i32 {
+        match self {
+            Self::Lazy => 0,
+            Self::Eager => 1,
+            Self::Never => 2,
+        }
+    }
 }
 
 /// The GPU an engine is built for; engines do not run on others.
@@ -51,9 +118,9 @@ pub struct OnnxModel<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildOptions {
     pub precision: Precision,
-    /// Largest batch, at least 1. Counts where the first axis of the model's inputs is dynamic; the engine then takes
-    /// every batch from 1 to this, but on a DLA, which has fixed shapes, this one alone.
-    pub max_batch: u32,
+    /// At least 1 each; on a DLA, which has fixed shapes, the largest alone.
+    pub batches: Batches,
+    pub specialization: Specialization,
     /// The deep learning accelerator to use (Jetson); what it cannot run, runs on the GPU.
     pub dla_core: Option<u32>,
     /// Most scratch memory on the GPU that a kernel may need.
@@ -106,8 +173,7 @@ pub fn build(
         progress,
         steps: HashMap::new(),
     });
-    let max_batch = i32::try_from(options.max_batch).unwrap_or(i32::MAX);
-    let on_dla = options.dla_core.is_some();
+    let batches = options.batches.profiles(options.dla_core.is_some());
     let chooses_types = !library.is_strongly_typed();
     let request = ShimBuildRequest {
         model: model.bytes.as_ptr().cast(),
@@ -115,8 +181,8 @@ pub fn build(
         model_path: path.as_ref().map_or(std::ptr::null(), |path| path.as_ptr()),
         shapes: shapes.as_ptr(),
         shape_count: shapes.len(),
-        min_batch: if on_dla { max_batch } else { 1 },
-        max_batch,
+        batches: batches.as_ptr(),
+        batches_count: batches.len(),
         float32_only: (options.precision == Precision::Fp32).into(),
         float16: (chooses_types && options.precision != Precision::Fp32).into(),
         int8_expected: (options.precision == Precision::Int8).into(),
@@ -144,7 +210,8 @@ pub(super) fn dla_core(core: Option<u32>) -> i32 {
 
 fn check(options: &BuildOptions) -> Result<(), TensorRtError> {
     let wrong = |why: &str| Err(TensorRtError::Build(why.to_owned()));
-    if options.max_batch == 0 {
+    let sizes = options.batches.sizes();
+    if sizes.is_empty() || sizes.contains(&0) {
         return wrong("a batch holds at least one frame");
     }
     if options.dla_core.is_some() && options.precision == Precision::Fp32 {
@@ -217,7 +284,8 @@ mod tests {
     fn options() -> BuildOptions {
         BuildOptions {
             precision: Precision::Auto,
-            max_batch: 8,
+            batches: Batches::UpTo(8),
+            specialization: Specialization::Eager,
             dla_core: None,
             workspace_bytes: None,
             input_shapes: Vec::new(),
@@ -231,8 +299,8 @@ mod tests {
 
     #[test]
     fn options_that_cannot_be_met_are_refused_before_anything_is_built() {
-        let no_batch = BuildOptions {
-            max_batch: 0,
+        let with = |batches| BuildOptions {
+            batches,
             ..options()
         };
         let float32_on_dla = BuildOptions {
@@ -241,10 +309,35 @@ mod tests {
             ..options()
         };
         assert!(check(&options()).is_ok());
-        for (options, reason) in [(no_batch, "at least one frame"), (float32_on_dla, "DLA")] {
+        for (options, reason) in [
+            (with(Batches::UpTo(0)), "at least one frame"),
+            (with(Batches::Each(vec![])), "at least one frame"),
+            (with(Batches::Each(vec![4, 0])), "at least one frame"),
+            (float32_on_dla, "DLA"),
+        ] {
             let sentence = check(&options).unwrap_err().to_string();
             assert!(sentence.contains(reason), "{sentence}");
         }
+    }
+
+    #[test]
+    fn batches_are_one_range_or_a_profile_for_each_size_and_one_size_on_a_dla() {
+        let profiles = |batches: &Batches, on_dla| {
+            let profiles = batches.profiles(on_dla).into_iter();
+            profiles
+                .map(|profile| (profile.minimum, profile.maximum))
+                .collect::<Vec<_>>()
+        };
+        let up_to = Batches::UpTo(6);
+        assert_eq!(up_to.sizes(), [1, 2, 4, 6]);
+        assert_eq!(profiles(&up_to, false), [(1, 6)]);
+        assert_eq!(profiles(&up_to, true), [(6, 6)]);
+        let each = Batches::Each(vec![8, 1, 8, 2]);
+        assert_eq!(each.sizes(), [1, 2, 8]);
+        assert_eq!(profiles(&each, false), [(1, 1), (2, 2), (8, 8)]);
+        assert_eq!(profiles(&each, true), [(8, 8)]);
+        assert_eq!(Batches::UpTo(1).sizes(), [1]);
+        assert_eq!(Batches::UpTo(32).sizes(), [1, 2, 4, 8, 16, 32]);
     }
 
     #[test]

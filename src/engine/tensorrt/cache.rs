@@ -14,8 +14,10 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::builder::{BuildOptions, DeviceIdentity, OnnxModel, Precision, Progress, build};
-use super::engine::Engine;
+use super::builder::{
+    Batches, BuildOptions, DeviceIdentity, OnnxModel, Precision, Progress, build,
+};
+use super::engine::{Engine, LoadOptions};
 use super::error::TensorRtError;
 use super::library::Library;
 use super::log;
@@ -126,10 +128,17 @@ impl Fields {
         self.add(bytes.as_ref().map_or(&[], |bytes| &bytes[..]));
     }
 
+    fn add_sizes(&mut self, sizes: impl Iterator<Item = impl Into<i64>>) {
+        let bytes: Vec<u8> = sizes.flat_map(|size| size.into().to_le_bytes()).collect();
+        self.add(&bytes);
+    }
+
     fn add_options(&mut self, options: &BuildOptions) {
         let BuildOptions {
             precision,
-            max_batch,
+            batches,
+            // It changes when kernels are compiled, not the engine.
+            specialization: _,
             dla_core,
             workspace_bytes,
             input_shapes,
@@ -146,14 +155,18 @@ impl Fields {
             Precision::Fp16 => b"fp16",
             Precision::Int8 => b"int8",
         });
-        self.add_number(Some((*max_batch).into()));
+        let kind: &[u8] = match batches {
+            Batches::UpTo(_) => b"up to",
+            Batches::Each(_) => b"each",
+        };
+        self.add(kind);
+        self.add_sizes(batches.sizes().into_iter());
         self.add_number(dla_core.map(u64::from));
         self.add_number(*workspace_bytes);
         self.add_number(Some(input_shapes.len() as u64));
         for (input, sizes) in input_shapes {
             self.add(input.as_bytes());
-            let sizes: Vec<u8> = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
-            self.add(&sizes);
+            self.add_sizes(sizes.iter().copied());
         }
         self.add(name.as_bytes());
         self.add_number(Some((*major).into()));
@@ -308,6 +321,11 @@ impl EngineCache {
         progress: &mut (dyn FnMut(Progress<'_>) -> ControlFlow<()> + Send),
     ) -> Result<KeptEngine, TensorRtError> {
         let key = EngineKey::new(model, options, library.version())?;
+        let load_options = LoadOptions {
+            dla_core: options.dla_core,
+            specialization: options.specialization,
+            runtime_cache: None,
+        };
         let kept = |engine, key, was_built| KeptEngine {
             engine,
             key,
@@ -315,9 +333,11 @@ impl EngineCache {
         };
         if let Some(plan) = self.read_or_warn(&key, Entry::Engine) {
             let kernels = self.read_or_warn(&key, Entry::Kernels);
-            let loaded =
-                Engine::deserialize_with(library, &plan, options.dla_core, kernels.as_deref());
-            match loaded {
+            let load_options = LoadOptions {
+                runtime_cache: kernels.as_deref(),
+                ..load_options
+            };
+            match Engine::deserialize(library, &plan, load_options) {
                 Ok(engine) => return Ok(kept(engine, key, false)),
                 Err(error) => gst::warning!(log::category(), "building anew: {error}"),
             }
@@ -326,7 +346,7 @@ impl EngineCache {
         if let Err(error) = self.write(&key, Entry::Engine, &plan) {
             gst::warning!(log::category(), "the engine is not kept: {error}");
         }
-        let engine = Engine::deserialize(library, &plan, options.dla_core)?;
+        let engine = Engine::deserialize(library, &plan, load_options)?;
         Ok(kept(engine, key, true))
     }
 

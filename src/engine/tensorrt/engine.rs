@@ -5,12 +5,15 @@ use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::builder::dla_core;
+use cust::sys;
+
+use super::builder::{Specialization, dla_core};
 use super::error::TensorRtError;
 use super::library::Library;
 use super::log;
 use super::shim::{MAX_RANK, OK, Shim, ShimMessage, ShimTensor, handle};
-use super::tensor::{EngineTensor, TensorSpec};
+use super::tensor::TensorSpec;
+use crate::cuda::driver::check;
 
 /// The weights on the GPU and what an engine takes and gives. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -25,7 +28,32 @@ struct Loaded {
     tensors: Vec<TensorSpec>,
     /// Names as TensorRT takes them, in the order of `tensors`.
     names: Vec<CString>,
+    profiles: Vec<Profile>,
+}
+
+/// An optimisation profile that takes images of the engine's size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Profile {
+    index: i32,
     batches: RangeInclusive<u32>,
+}
+
+/// How an engine file is loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions<'a> {
+    pub dla_core: Option<u32>,
+    pub specialization: Specialization,
+    /// The kernels that [`Engine::runtime_cache`] gave in an earlier process.
+    pub runtime_cache: Option<&'a [u8]>,
+}
+
+/// The scratch memory of a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scratch {
+    /// TensorRT allocates it.
+    Own,
+    /// [`Context::set_scratch`] says where it is.
+    Shared,
 }
 
 // SAFETY: `nvinfer1::ICudaEngine` is documented as safe to use from several threads at once.
@@ -50,23 +78,15 @@ impl Engine {
     pub fn deserialize(
         library: &Library,
         plan: &[u8],
-        dla_core: Option<u32>,
-    ) -> Result<Self, TensorRtError> {
-        Self::deserialize_with(library, plan, dla_core, None)
-    }
-
-    /// As [`Engine::deserialize`], with the kernels that [`Engine::runtime_cache`] gave in an earlier process.
-    pub fn deserialize_with(
-        library: &Library,
-        plan: &[u8],
-        core: Option<u32>,
-        runtime_cache: Option<&[u8]>,
+        options: LoadOptions<'_>,
     ) -> Result<Self, TensorRtError> {
         let (_, plan) = split_metadata(plan);
         let shim = library.shim();
-        let (jit, jit_size) = runtime_cache.map_or((std::ptr::null(), 0), |bytes| {
-            (bytes.as_ptr().cast(), bytes.len())
-        });
+        let (jit, jit_size) = options
+            .runtime_cache
+            .map_or((std::ptr::null(), 0), |bytes| {
+                (bytes.as_ptr().cast(), bytes.len())
+            });
         let mut message = ShimMessage::empty();
         log::take_first_error();
         // SAFETY: the handle belongs to this shim, and the slices live for the call.
@@ -75,7 +95,8 @@ impl Engine {
                 library.handle(),
                 plan.as_ptr().cast(),
                 plan.len(),
-                dla_core(core),
+                dla_core(options.dla_core),
+                options.specialization.number(),
                 jit,
                 jit_size,
                 &mut message,
@@ -86,9 +107,10 @@ impl Engine {
             engine: handle(engine, &message, TensorRtError::Load)?,
             tensors: Vec::new(),
             names: Vec::new(),
-            batches: 1..=1,
+            profiles: Vec::new(),
         };
         loaded.read_tensors()?;
+        loaded.read_profiles()?;
         Ok(Self {
             loaded: Arc::new(loaded),
         })
@@ -99,16 +121,24 @@ impl Engine {
         &self.loaded.tensors
     }
 
-    /// The batches it takes: one alone where the model's first axis is fixed.
-    pub fn batches(&self) -> RangeInclusive<u32> {
-        self.loaded.batches.clone()
+    /// The batches it takes, by profile: one alone where the model's first axis is fixed.
+    pub fn batches(&self) -> impl Iterator<Item = RangeInclusive<u32>> {
+        let profiles = self.loaded.profiles.iter();
+        profiles.map(|profile| profile.batches.clone())
+    }
+
+    pub fn takes(&self, batch: u32) -> bool {
+        self.loaded.profile(batch).is_some()
     }
 
     pub fn max_batch(&self) -> u32 {
-        *self.loaded.batches.end()
+        self.batches()
+            .map(|batches| *batches.end())
+            .max()
+            .unwrap_or(1)
     }
 
-    /// Bytes on the GPU for each context, on top of the weights.
+    /// Bytes of scratch memory on the GPU for each context at most, on top of the weights.
     pub fn device_memory_size(&self) -> u64 {
         // SAFETY: the engine is loaded.
         unsafe { (self.loaded.shim.device_memory)(self.loaded.engine.as_ptr()) }
@@ -123,46 +153,138 @@ impl Engine {
             .ok()
     }
 
-    /// A context of its own for another thread or stream; all share the weights.
+    /// A context of its own for another thread or stream; all share the weights. Its batch is the smallest at first.
     ///
     /// # Errors
     /// [`TensorRtError::Load`], mostly because the GPU's memory is full.
     pub fn new_context(&self) -> Result<Context, TensorRtError> {
+        let smallest = self.batches().map(|batches| *batches.start()).min();
+        self.context(smallest.unwrap_or(1), Scratch::Own)
+    }
+
+    /// A context for one batch size, that needs a [`Context::set_scratch`] before it runs.
+    ///
+    /// # Errors
+    /// [`TensorRtError::Load`]; [`TensorRtError::Run`] where the engine does not take this batch.
+    pub fn new_context_for(&self, batch: u32) -> Result<Context, TensorRtError> {
+        self.context(batch, Scratch::Shared)
+    }
+
+    fn context(&self, batch: u32, scratch: Scratch) -> Result<Context, TensorRtError> {
+        let Loaded { shim, engine, .. } = &*self.loaded;
+        let profile = self.loaded.profile_of(batch)?.index;
         let mut message = ShimMessage::empty();
         log::take_first_error();
-        // SAFETY: the engine is loaded.
-        let context =
-            unsafe { (self.loaded.shim.create_context)(self.loaded.engine.as_ptr(), &mut message) };
-        Ok(Context {
+        // SAFETY: the engine is loaded and has this profile.
+        let context = unsafe {
+            let own = (scratch == Scratch::Own).into();
+            (shim.create_context)(engine.as_ptr(), profile, own, &mut message)
+        };
+        let mut context = Context {
             context: handle(context, &message, TensorRtError::Load)?,
+            profile,
             loaded: Arc::clone(&self.loaded),
-        })
+        };
+        wait_for_the_default_stream()?;
+        context.set_batch(batch)?;
+        Ok(context)
     }
+}
+
+/// Where TensorRT copies what changes with a profile.
+fn wait_for_the_default_stream() -> Result<(), TensorRtError> {
+    // SAFETY: the driver is loaded and a context is current where TensorRT runs.
+    let result = unsafe { sys::cuStreamSynchronize(std::ptr::null_mut()) };
+    check("cuStreamSynchronize", result).map_err(|error| TensorRtError::Run(error.to_string()))
 }
 
 impl Loaded {
     fn read_tensors(&mut self) -> Result<(), TensorRtError> {
-        // SAFETY: the engine is loaded.
-        let count = unsafe { (self.shim.tensor_count)(self.engine.as_ptr()) };
-        let mut inputs = Vec::new();
-        for index in 0..count {
-            let mut tensor = ShimTensor::empty();
-            // SAFETY: the engine is loaded and has this tensor.
-            let status = unsafe { (self.shim.tensor)(self.engine.as_ptr(), index, &mut tensor) };
-            if status != OK || tensor.name.is_null() {
-                return Err(TensorRtError::Load(format!("tensor {index} has no name")));
-            }
+        for index in 0..self.tensor_count() {
+            let tensor = self.tensor(index, 0)?;
             // SAFETY: the shim gives a null-terminated name that lives as long as the engine.
             let name = unsafe { CStr::from_ptr(tensor.name) }.to_owned();
-            let read = EngineTensor::new(name.to_string_lossy().into_owned(), &tensor)?;
-            if read.spec.is_input {
-                inputs.push((read.spec.name.clone(), read.batches));
-            }
-            self.tensors.push(read.spec);
+            let spec = TensorSpec::new(name.to_string_lossy().into_owned(), &tensor)?;
+            self.tensors.push(spec);
             self.names.push(name);
         }
-        self.batches = common_batches(&inputs)?;
         Ok(())
+    }
+
+    fn tensor_count(&self) -> i32 {
+        // SAFETY: the engine is loaded.
+        unsafe { (self.shim.tensor_count)(self.engine.as_ptr()) }
+    }
+
+    /// A tensor, an input with the ranges of a profile.
+    fn tensor(&self, index: i32, profile: i32) -> Result<ShimTensor, TensorRtError> {
+        let mut tensor = ShimTensor::empty();
+        // SAFETY: the engine is loaded and has tensor and profile.
+        let status =
+            unsafe { (self.shim.tensor)(self.engine.as_ptr(), index, profile, &mut tensor) };
+        if status == OK && !tensor.name.is_null() {
+            Ok(tensor)
+        } else {
+            Err(TensorRtError::Load(format!("tensor {index} has no name")))
+        }
+    }
+
+    /// The profiles that take images of the size of the first one.
+    fn read_profiles(&mut self) -> Result<(), TensorRtError> {
+        // SAFETY: the engine is loaded.
+        let count = unsafe { (self.shim.profile_count)(self.engine.as_ptr()) }.max(1);
+        for index in 0..count {
+            let mut inputs = Vec::new();
+            for (number, spec) in (0..).zip(&self.tensors).filter(|(_, spec)| spec.is_input) {
+                let tensor = self.tensor(number, index)?;
+                inputs.push((spec.name.clone(), batches_of(spec, &tensor)));
+            }
+            match common_batches(&inputs) {
+                Ok(batches) => self.profiles.push(Profile { index, batches }),
+                Err(error) if index == 0 => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The profile with the fewest other batches that takes this one.
+    fn profile(&self, batch: u32) -> Option<&Profile> {
+        let profiles = self.profiles.iter();
+        profiles
+            .filter(|profile| profile.batches.contains(&batch))
+            .min_by_key(|profile| profile.batches.end() - profile.batches.start())
+    }
+
+    fn profile_of(&self, batch: u32) -> Result<&Profile, TensorRtError> {
+        self.profile(batch).ok_or_else(|| {
+            let profiles = self.profiles.iter();
+            let taken: Vec<String> = profiles.map(|profile| range(&profile.batches)).collect();
+            TensorRtError::Run(format!(
+                "it takes batches of {}, not {batch}",
+                taken.join(", ")
+            ))
+        })
+    }
+}
+
+fn range(batches: &RangeInclusive<u32>) -> String {
+    match (batches.start(), batches.end()) {
+        (least, most) if least == most => least.to_string(),
+        (least, most) => format!("{least} to {most}"),
+    }
+}
+
+/// Smallest and largest batch of an input in a profile; nothing where its images are of another size there.
+fn batches_of(spec: &TensorSpec, tensor: &ShimTensor) -> (i64, i64) {
+    let mut sizes = (1..).zip(spec.shape.iter().skip(1));
+    let fits = sizes.all(|(axis, size): (usize, &i64)| {
+        (tensor.minimum[axis]..=tensor.maximum[axis]).contains(size)
+    });
+    if fits {
+        (tensor.minimum[0], tensor.maximum[0])
+    } else {
+        (1, 0)
     }
 }
 
@@ -202,6 +324,7 @@ pub fn split_metadata(file: &[u8]) -> (Option<&str>, &[u8]) {
 #[derive(Debug)]
 pub struct Context {
     context: NonNull<c_void>,
+    profile: i32,
     loaded: Arc<Loaded>,
 }
 
@@ -216,8 +339,9 @@ impl Drop for Context {
 }
 
 impl Context {
-    /// Sets the batch of all inputs. Changing it makes the next [`Context::enqueue`] do work on the host that a CUDA
-    /// graph cannot capture: run once, then capture.
+    /// Sets the batch of all inputs, and the profile that takes it. Changing it makes the next [`Context::enqueue`] do
+    /// work on the host that a CUDA graph cannot capture: run once, then capture. Graphs captured of another batch of
+    /// this context must not run any more: [`super::Network`] has a context for each.
     ///
     /// # Errors
     /// [`TensorRtError::Run`] where the engine does not take this batch.
@@ -226,17 +350,19 @@ impl Context {
             shim,
             tensors,
             names,
-            batches,
             ..
         } = &*self.loaded;
-        if !batches.contains(&batch) {
-            return Err(TensorRtError::Run(format!(
-                "it takes batches of {} to {}, not {batch}",
-                batches.start(),
-                batches.end()
-            )));
-        }
+        let profile = self.loaded.profile_of(batch)?.index;
         log::take_first_error();
+        if profile != self.profile {
+            // SAFETY: the context is alive and its engine has this profile.
+            let status = unsafe { (shim.set_profile)(self.context.as_ptr(), profile) };
+            check_run(status, || {
+                format!("it refuses the profile of batch {batch}")
+            })?;
+            wait_for_the_default_stream()?;
+            self.profile = profile;
+        }
         for (tensor, name) in tensors
             .iter()
             .zip(names)
@@ -300,6 +426,19 @@ impl Context {
                 self.loaded.tensors[index].name
             )
         })
+    }
+
+    /// Where its scratch memory lies from the next [`Context::enqueue`] on.
+    ///
+    /// # Safety
+    /// The context is one of [`Engine::new_context_for`]. `address` is [`Engine::device_memory_size`] bytes of the
+    /// current GPU, aligned to 256, or null where that is 0. They live as long as work enqueued with them runs,
+    /// in which time nothing else uses them.
+    pub unsafe fn set_scratch(&mut self, address: u64) {
+        // SAFETY: the context is alive; the rest is the caller's promise.
+        unsafe {
+            (self.loaded.shim.set_memory)(self.context.as_ptr(), address as *mut c_void);
+        }
     }
 
     /// Puts one run on a stream and returns at once. The stream may be capturing a CUDA graph, once this batch has run

@@ -25,30 +25,42 @@ struct Engine
     Owned<ICudaEngine> engine;
 #if IS_RTX
     Owned<IRuntimeCache> cache;
-    Owned<IRuntimeConfig> config;
+    DynamicShapesKernelSpecializationStrategy specialization;
 #endif
 };
 
-#if IS_RTX
-// TensorRT-RTX compiles kernels when they are first needed; what is compiled goes into the cache. Kernels for
-// a new batch size are compiled at once, so that the CUDA graph captured after the first run holds the fast ones.
-bool prepare_runtime_cache(Engine &engine, void const *jit, size_t jit_size) noexcept
+struct Context
 {
-    engine.config.reset(engine.engine->createRuntimeConfig());
-    if (!engine.config)
+#if IS_RTX
+    Owned<IRuntimeConfig> config;
+#endif
+    Owned<IExecutionContext> context;
+};
+
+IExecutionContext &context_of(void *handle) noexcept
+{
+    return *static_cast<Context *>(handle)->context;
+}
+
+#if IS_RTX
+// TensorRT-RTX compiles kernels when they are first needed; what is compiled goes into the cache.
+bool prepare_runtime_cache(Engine &engine, int32_t specialization, void const *jit, size_t jit_size) noexcept
+{
+    Owned<IRuntimeConfig> config(engine.engine->createRuntimeConfig());
+    if (!config)
         return false;
-    engine.cache.reset(engine.config->createRuntimeCache());
+    engine.cache.reset(config->createRuntimeCache());
     if (!engine.cache)
         return false;
     if (jit != nullptr && !engine.cache->deserialize(jit, jit_size))
         engine.cache->reset();
-    engine.config->setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy::kEAGER);
-    return engine.config->setRuntimeCache(*engine.cache);
+    engine.specialization = static_cast<DynamicShapesKernelSpecializationStrategy>(specialization);
+    return true;
 }
 #endif
 
-void *load(void *handle, void const *plan, size_t size, int32_t dla_core, [[maybe_unused]] void const *jit,
-    [[maybe_unused]] size_t jit_size, ShimMessage *message) noexcept
+void *load(void *handle, void const *plan, size_t size, int32_t dla_core, [[maybe_unused]] int32_t specialization,
+    [[maybe_unused]] void const *jit, [[maybe_unused]] size_t jit_size, ShimMessage *message) noexcept
 {
     return guarded<void *>(message, nullptr, [&]() -> void * {
         Library &library = *static_cast<Library *>(handle);
@@ -71,7 +83,7 @@ void *load(void *handle, void const *plan, size_t size, int32_t dla_core, [[mayb
         }
 #endif
 #if IS_RTX
-        if (!prepare_runtime_cache(*engine, jit, jit_size))
+        if (!prepare_runtime_cache(*engine, specialization, jit, jit_size))
             return nullptr;
 #endif
         return engine.release();
@@ -88,7 +100,12 @@ int32_t tensor_count(void *handle) noexcept
     return static_cast<Engine *>(handle)->engine->getNbIOTensors();
 }
 
-int32_t tensor(void *handle, int32_t index, ShimTensor *tensor) noexcept
+int32_t profile_count(void *handle) noexcept
+{
+    return static_cast<Engine *>(handle)->engine->getNbOptimizationProfiles();
+}
+
+int32_t tensor(void *handle, int32_t index, int32_t profile, ShimTensor *tensor) noexcept
 {
     ICudaEngine const &engine = *static_cast<Engine *>(handle)->engine;
     char const *const name = engine.getIOTensorName(index);
@@ -106,11 +123,13 @@ int32_t tensor(void *handle, int32_t index, ShimTensor *tensor) noexcept
     copy_dimensions(shape, tensor->dimensions);
     if (!tensor->is_input)
         return SHIM_OK;
-    Dims const minimum = engine.getProfileShape(name, 0, OptProfileSelector::kMIN);
+    Dims const minimum = engine.getProfileShape(name, profile, OptProfileSelector::kMIN);
     bool const has_profile = minimum.nbDims == shape.nbDims;
     copy_dimensions(has_profile ? minimum : shape, tensor->minimum);
-    copy_dimensions(has_profile ? engine.getProfileShape(name, 0, OptProfileSelector::kOPT) : shape, tensor->optimum);
-    copy_dimensions(has_profile ? engine.getProfileShape(name, 0, OptProfileSelector::kMAX) : shape, tensor->maximum);
+    auto const of_profile
+        = [&](OptProfileSelector selector) { return has_profile ? engine.getProfileShape(name, profile, selector) : shape; };
+    copy_dimensions(of_profile(OptProfileSelector::kOPT), tensor->optimum);
+    copy_dimensions(of_profile(OptProfileSelector::kMAX), tensor->maximum);
     return SHIM_OK;
 }
 
@@ -137,51 +156,79 @@ int32_t runtime_cache([[maybe_unused]] void *handle, [[maybe_unused]] ShimBlob *
 #endif
 }
 
-void *create_context(void *handle, ShimMessage *message) noexcept
+IExecutionContext *make_context(Engine &engine, [[maybe_unused]] Context &context, bool own_memory) noexcept
+{
+#if NV_TENSORRT_MAJOR == 8 && !IS_RTX
+    return own_memory ? engine.engine->createExecutionContext() : engine.engine->createExecutionContextWithoutDeviceMemory();
+#else
+    auto const allocation
+        = own_memory ? ExecutionContextAllocationStrategy::kSTATIC : ExecutionContextAllocationStrategy::kUSER_MANAGED;
+#if IS_RTX
+    context.config.reset(engine.engine->createRuntimeConfig());
+    if (!context.config || !context.config->setRuntimeCache(*engine.cache))
+        return nullptr;
+    context.config->setDynamicShapesKernelSpecializationStrategy(engine.specialization);
+    context.config->setExecutionContextAllocationStrategy(allocation);
+    return engine.engine->createExecutionContext(context.config.get());
+#else
+    return engine.engine->createExecutionContext(allocation);
+#endif
+#endif
+}
+
+int32_t set_profile(void *handle, int32_t profile) noexcept
+{
+    IExecutionContext &context = context_of(handle);
+    // Only the first context of an engine of TensorRT 8 has a profile from the start.
+    bool const done = context.getOptimizationProfile() == profile || context.setOptimizationProfileAsync(profile, nullptr);
+    return done ? SHIM_OK : SHIM_FAILED;
+}
+
+void *create_context(void *handle, int32_t profile, int32_t own_memory, ShimMessage *message) noexcept
 {
     return guarded<void *>(message, nullptr, [&]() -> void * {
-        Engine &engine = *static_cast<Engine *>(handle);
-#if IS_RTX
-        Owned<IExecutionContext> context(engine.engine->createExecutionContext(engine.config.get()));
-#else
-        Owned<IExecutionContext> context(engine.engine->createExecutionContext());
-#endif
+        Owned<Context> context(new (std::nothrow) Context);
         if (!context)
             return nullptr;
-        // Only the first context of an engine of TensorRT 8 has a profile from the start.
-        if (context->getOptimizationProfile() != 0 && !context->setOptimizationProfileAsync(0, nullptr))
+        context->context.reset(make_context(*static_cast<Engine *>(handle), *context, own_memory != 0));
+        if (!context->context || set_profile(context.get(), profile) != SHIM_OK)
             return nullptr;
         return context.release();
     });
 }
 
-void destroy_context(void *context) noexcept
+void destroy_context(void *handle) noexcept
 {
-    delete static_cast<IExecutionContext *>(context);
+    delete static_cast<Context *>(handle);
 }
 
-int32_t set_shape(void *context, char const *name, int64_t const *dimensions, int32_t rank) noexcept
+// Every release has this call; later ones add one that takes the size too, for weights that are streamed.
+void set_memory(void *handle, void *address) noexcept
 {
-    bool const done = static_cast<IExecutionContext *>(context)->setInputShape(name, to_dimensions(dimensions, rank));
+    context_of(handle).setDeviceMemory(address);
+}
+
+int32_t set_shape(void *handle, char const *name, int64_t const *dimensions, int32_t rank) noexcept
+{
+    bool const done = context_of(handle).setInputShape(name, to_dimensions(dimensions, rank));
     return done ? SHIM_OK : SHIM_FAILED;
 }
 
-int32_t shape(void *context, char const *name, int64_t *dimensions) noexcept
+int32_t shape(void *handle, char const *name, int64_t *dimensions) noexcept
 {
-    Dims const shape = static_cast<IExecutionContext *>(context)->getTensorShape(name);
+    Dims const shape = context_of(handle).getTensorShape(name);
     copy_dimensions(shape, dimensions);
     return shape.nbDims;
 }
 
-int32_t set_address(void *context, char const *name, void *address) noexcept
+int32_t set_address(void *handle, char const *name, void *address) noexcept
 {
-    return static_cast<IExecutionContext *>(context)->setTensorAddress(name, address) ? SHIM_OK : SHIM_FAILED;
+    return context_of(handle).setTensorAddress(name, address) ? SHIM_OK : SHIM_FAILED;
 }
 
-int32_t enqueue(void *context, void *stream) noexcept
+int32_t enqueue(void *handle, void *stream) noexcept
 {
-    bool const done = static_cast<IExecutionContext *>(context)->enqueueV3(static_cast<cudaStream_t>(stream));
-    return done ? SHIM_OK : SHIM_FAILED;
+    return context_of(handle).enqueueV3(static_cast<cudaStream_t>(stream)) ? SHIM_OK : SHIM_FAILED;
 }
 
 void *open(ShimEntryPoints const *entry_points, ShimLog log) noexcept
@@ -221,11 +268,14 @@ extern "C" Shim const RSDETECTNET_SHIM = {
     load,
     unload,
     tensor_count,
+    profile_count,
     tensor,
     device_memory,
     runtime_cache,
     create_context,
     destroy_context,
+    set_memory,
+    set_profile,
     set_shape,
     shape,
     set_address,

@@ -52,14 +52,19 @@ typedef struct {
     int64_t dimensions[RSDETECTNET_MAX_RANK];
 } ShimShape;
 
+// The first axis of the inputs, from one size to another.
+typedef struct {
+    int32_t minimum, maximum;
+} ShimBatches;
+
 typedef struct {
     const void *model;
     size_t model_size;
     const char *model_path; // beside it lie the files of external weights; may be null
     const ShimShape *shapes; // values for dynamic axes other than the batch
     size_t shape_count;
-    int32_t min_batch;
-    int32_t max_batch;
+    const ShimBatches *batches; // each becomes an optimisation profile, where the batch is dynamic
+    size_t batches_count;       // at least 1
     int32_t float32_only; // no TF32
     int32_t float16;      // where TensorRT chooses types itself
     int32_t int8_expected;
@@ -75,7 +80,7 @@ typedef struct {
     int32_t data_type; // nvinfer1::DataType
     int32_t rank;      // -1: unknown
     int64_t dimensions[RSDETECTNET_MAX_RANK]; // -1: dynamic
-    // Of inputs, from the first optimisation profile; equal to `dimensions` where those are static.
+    // Of inputs, from the optimisation profile that was asked for; equal to `dimensions` where those are static.
     int64_t minimum[RSDETECTNET_MAX_RANK];
     int64_t optimum[RSDETECTNET_MAX_RANK];
     int64_t maximum[RSDETECTNET_MAX_RANK];
@@ -94,18 +99,24 @@ typedef struct {
     int32_t (*build)(void *library, const ShimBuildRequest *request, ShimBlob *plan, ShimMessage *message);
     void (*release)(ShimBlob *blob);
 
-    // `jit` holds what `runtime_cache` gave earlier, or is null.
-    void *(*load)(void *library, const void *plan, size_t size, int32_t dla_core, const void *jit, size_t jit_size,
-        ShimMessage *message);
+    // `jit` holds what `runtime_cache` gave earlier, or is null. `specialization` counts as
+    // nvinfer1::DynamicShapesKernelSpecializationStrategy and says nothing to TensorRT proper.
+    void *(*load)(void *library, const void *plan, size_t size, int32_t dla_core, int32_t specialization,
+        const void *jit, size_t jit_size, ShimMessage *message);
     void (*unload)(void *engine);
     int32_t (*tensor_count)(void *engine);
-    int32_t (*tensor)(void *engine, int32_t index, ShimTensor *tensor);
+    int32_t (*profile_count)(void *engine);
+    int32_t (*tensor)(void *engine, int32_t index, int32_t profile, ShimTensor *tensor);
     uint64_t (*device_memory)(void *engine); // bytes for each context
     // Kernels compiled so far (TensorRT-RTX); SHIM_FAILED where there is no such thing.
     int32_t (*runtime_cache)(void *engine, ShimBlob *blob);
 
-    void *(*create_context)(void *engine, ShimMessage *message);
+    // With `own_memory` 0 the context needs a `set_memory` before it runs. Profiles are set by work on the default
+    // stream, which must be done before the context runs.
+    void *(*create_context)(void *engine, int32_t profile, int32_t own_memory, ShimMessage *message);
     void (*destroy_context)(void *context);
+    void (*set_memory)(void *context, void *address); // at least `device_memory` bytes, in use while it runs
+    int32_t (*set_profile)(void *context, int32_t profile);
     int32_t (*set_shape)(void *context, const char *name, const int64_t *dimensions, int32_t rank);
     int32_t (*shape)(void *context, const char *name, int64_t *dimensions); // the rank; -1: unknown
     int32_t (*set_address)(void *context, const char *name, void *address);

@@ -71,14 +71,21 @@ pub struct ShimShape {
 }
 
 #[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShimBatches {
+    pub minimum: i32,
+    pub maximum: i32,
+}
+
+#[repr(C)]
 pub struct ShimBuildRequest {
     pub model: *const c_void,
     pub model_size: usize,
     pub model_path: *const c_char,
     pub shapes: *const ShimShape,
     pub shape_count: usize,
-    pub min_batch: i32,
-    pub max_batch: i32,
+    pub batches: *const ShimBatches,
+    pub batches_count: usize,
     pub float32_only: i32,
     pub float16: i32,
     pub int8_expected: i32,
@@ -140,18 +147,28 @@ pub struct Shim {
         plan: *const c_void,
         size: usize,
         dla_core: i32,
+        specialization: i32,
         jit: *const c_void,
         jit_size: usize,
         *mut ShimMessage,
     ) -> *mut c_void,
     pub unload: unsafe extern "C" fn(engine: *mut c_void),
     pub tensor_count: unsafe extern "C" fn(engine: *mut c_void) -> i32,
-    pub tensor: unsafe extern "C" fn(engine: *mut c_void, index: i32, *mut ShimTensor) -> i32,
+    pub profile_count: unsafe extern "C" fn(engine: *mut c_void) -> i32,
+    pub tensor:
+        unsafe extern "C" fn(engine: *mut c_void, index: i32, profile: i32, *mut ShimTensor) -> i32,
     pub device_memory: unsafe extern "C" fn(engine: *mut c_void) -> u64,
     pub runtime_cache: unsafe extern "C" fn(engine: *mut c_void, *mut ShimBlob) -> i32,
 
-    pub create_context: unsafe extern "C" fn(engine: *mut c_void, *mut ShimMessage) -> *mut c_void,
+    pub create_context: unsafe extern "C" fn(
+        engine: *mut c_void,
+        profile: i32,
+        own_memory: i32,
+        *mut ShimMessage,
+    ) -> *mut c_void,
     pub destroy_context: unsafe extern "C" fn(context: *mut c_void),
+    pub set_memory: unsafe extern "C" fn(context: *mut c_void, address: *mut c_void),
+    pub set_profile: unsafe extern "C" fn(context: *mut c_void, profile: i32) -> i32,
     pub set_shape: unsafe extern "C" fn(
         context: *mut c_void,
         name: *const c_char,

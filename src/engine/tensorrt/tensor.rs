@@ -52,15 +52,8 @@ pub struct TensorSpec {
     pub is_input: bool,
 }
 
-/// A tensor with what only this module needs of it.
-#[derive(Debug)]
-pub(super) struct EngineTensor {
-    pub spec: TensorSpec,
-    /// Smallest and largest batch of an input.
-    pub batches: (i64, i64),
-}
-
-impl EngineTensor {
+impl TensorSpec {
+    /// From what the shim says of a tensor, with the ranges of the profile whose size of images counts.
     pub(super) fn new(name: String, tensor: &ShimTensor) -> Result<Self, TensorRtError> {
         let unusable = |why: &str| TensorRtError::Load(format!("tensor {name} {why}"));
         let rank = usize::try_from(tensor.rank)
@@ -84,13 +77,10 @@ impl EngineTensor {
             }
         }
         Ok(Self {
-            spec: TensorSpec {
-                name,
-                shape,
-                data_type,
-                is_input,
-            },
-            batches: (tensor.minimum[0], tensor.maximum[0]),
+            name,
+            shape,
+            data_type,
+            is_input,
         })
     }
 }
@@ -113,10 +103,9 @@ mod tests {
 
     #[test]
     fn a_dynamic_input_keeps_its_batch_open_and_takes_the_optimised_size() {
-        let tensor = EngineTensor::new("images".into(), &image_input()).unwrap();
-        assert_eq!(tensor.spec.shape, [-1, 3, 640, 640]);
-        assert_eq!(tensor.spec.data_type, DataType::F32);
-        assert_eq!(tensor.batches, (1, 16));
+        let tensor = TensorSpec::new("images".into(), &image_input()).unwrap();
+        assert_eq!(tensor.shape, [-1, 3, 640, 640]);
+        assert_eq!(tensor.data_type, DataType::F32);
     }
 
     #[test]
@@ -124,9 +113,9 @@ mod tests {
         let mut tensor = image_input();
         tensor.is_input = 0;
         tensor.data_type = 8;
-        let tensor = EngineTensor::new("boxes".into(), &tensor).unwrap();
-        assert_eq!(tensor.spec.shape, [-1, 3, -1, -1]);
-        assert_eq!(tensor.spec.data_type, DataType::I64);
+        let tensor = TensorSpec::new("boxes".into(), &tensor).unwrap();
+        assert_eq!(tensor.shape, [-1, 3, -1, -1]);
+        assert_eq!(tensor.data_type, DataType::I64);
     }
 
     #[test]
@@ -136,7 +125,7 @@ mod tests {
         let mut unknown = image_input();
         unknown.data_type = 6;
         for (tensor, reason) in [(special, "row-major"), (unknown, "element type")] {
-            let error = EngineTensor::new("images".into(), &tensor).unwrap_err();
+            let error = TensorSpec::new("images".into(), &tensor).unwrap_err();
             let sentence = error.to_string();
             assert!(sentence.contains("tensor images"), "{sentence}");
             assert!(sentence.contains(reason), "{sentence}");

@@ -10,16 +10,16 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use cust::sys;
 use gst::glib;
 
-use super::super::cuda_driver::{
-    ContextFunctions, CudaDriver, CudaDriverError, CudaResult, EGL_FRAME_ARRAY, EGL_FRAME_PITCH,
-    EglFrame, EglFunctions,
-};
 use super::super::device::DeviceStorage;
 use super::nvbufsurface::{
     CudaBuffer, LAYOUT_PITCH, Layout, Library, MapFunction, MapFunctions, SurfaceParams,
     SurfaceParamsNewTail,
+};
+use crate::cuda::driver::{
+    self, CudaError, DriverError, EGL_FRAME_ARRAY, EGL_FRAME_PITCH, EglFrame, EglInterop, check,
 };
 
 /// Why a surface array cannot be read by CUDA.
@@ -28,31 +28,54 @@ pub enum SurfaceArrayError {
     #[error("libnvbufsurface.so has no EGL images")]
     NoEglImages,
     #[error(transparent)]
-    Driver(#[from] CudaDriverError),
-    #[error("no CUDA context is current on this thread (CUDA error {0})")]
-    NoContext(CudaResult),
+    Driver(#[from] DriverError),
+    #[error("the NVIDIA driver takes no EGL images")]
+    NoEglInterop,
+    #[error("no CUDA context is current on this thread")]
+    NoContext,
     #[error("NvBufSurfaceMapEglImage makes no EGL image of the surface (it returned {0})")]
     NotMapped(c_int),
-    #[error("CUDA does not take the surface's EGL image (CUDA error {0})")]
-    NotRegistered(CudaResult),
+    #[error("CUDA does not take the surface's EGL image: {0}")]
+    NotRegistered(CudaError),
     #[error("CUDA sees {planes} planes of frame type {frame_type} in the surface's EGL image")]
     UnknownFrame { planes: u32, frame_type: u32 },
+}
+
+/// What is called of the driver.
+#[derive(Clone, Copy)]
+pub struct DriverCalls {
+    pub current: unsafe extern "C" fn(*mut sys::CUcontext) -> sys::CUresult,
+    pub push: unsafe extern "C" fn(sys::CUcontext) -> sys::CUresult,
+    pub pop: unsafe extern "C" fn(*mut sys::CUcontext) -> sys::CUresult,
+    pub unregister: unsafe extern "C" fn(sys::CUgraphicsResource) -> sys::CUresult,
+    pub egl: EglInterop,
+}
+
+impl DriverCalls {
+    /// Those of the loaded driver.
+    fn new(egl: EglInterop) -> Self {
+        Self {
+            current: sys::cuCtxGetCurrent,
+            push: sys::cuCtxPushCurrent_v2,
+            pop: sys::cuCtxPopCurrent_v2,
+            unregister: sys::cuGraphicsUnregisterResource,
+            egl,
+        }
+    }
 }
 
 /// The calls on both sides of the border.
 pub struct Bridge {
     pub surface: MapFunctions,
-    pub context: ContextFunctions,
-    pub egl: EglFunctions,
+    pub driver: DriverCalls,
     cuda_buffers_refused: AtomicBool,
 }
 
 impl Bridge {
-    pub fn new(surface: MapFunctions, context: ContextFunctions, egl: EglFunctions) -> Self {
+    pub fn new(surface: MapFunctions, driver: DriverCalls) -> Self {
         Self {
             surface,
-            context,
-            egl,
+            driver,
             cuda_buffers_refused: AtomicBool::new(false),
         }
     }
@@ -65,19 +88,21 @@ impl Bridge {
                 let surface = Library::get()
                     .and_then(|library| library.map)
                     .ok_or(SurfaceArrayError::NoEglImages)?;
-                let driver = CudaDriver::get()?;
-                Ok(Self::new(surface, driver.context, driver.egl))
+                let egl = driver::load()?
+                    .egl_interop()
+                    .ok_or(SurfaceArrayError::NoEglInterop)?;
+                Ok(Self::new(surface, DriverCalls::new(egl)))
             })
             .as_ref()
             .map_err(Clone::clone)
     }
 
-    fn current_context(&self) -> Result<*mut c_void, SurfaceArrayError> {
+    fn current_context(&self) -> Result<sys::CUcontext, SurfaceArrayError> {
         let mut context = ptr::null_mut();
         // SAFETY: the call writes one pointer.
-        match unsafe { (self.context.get_current)(&mut context) } {
-            0 if !context.is_null() => Ok(context),
-            result => Err(SurfaceArrayError::NoContext(result)),
+        match unsafe { (self.driver.current)(&mut context) } {
+            sys::CUresult::CUDA_SUCCESS if !context.is_null() => Ok(context),
+            _ => Err(SurfaceArrayError::NoContext),
         }
     }
 }
@@ -230,7 +255,7 @@ impl Registration {
     /// The surface must be live and `context` current.
     unsafe fn new(
         bridge: &'static Bridge,
-        context: *mut c_void,
+        context: sys::CUcontext,
         entry: Entry,
         buffer_desc: u64,
     ) -> Result<Self, SurfaceArrayError> {
@@ -273,10 +298,11 @@ impl Drop for Registration {
         unsafe {
             match self.mapped.source {
                 Source::EglImage { image, resource } => {
-                    let context = &self.bridge.context;
-                    if (context.push)(self.context as *mut c_void) == 0 {
-                        (self.bridge.egl.unregister)(resource as *mut c_void);
-                        (context.pop)(ptr::null_mut());
+                    let driver = &self.bridge.driver;
+                    let pushed = (driver.push)(self.context as sys::CUcontext);
+                    if pushed == sys::CUresult::CUDA_SUCCESS {
+                        (driver.unregister)(resource as sys::CUgraphicsResource);
+                        (driver.pop)(&mut ptr::null_mut());
                     }
                     if self.mapped.owned && self.entry.0.egl_image() as usize == image {
                         (self.bridge.surface.unmap_egl_image)(surface, index);
@@ -370,19 +396,19 @@ unsafe fn map_egl_image(bridge: &Bridge, entry: Entry) -> Result<MappedEntry, Su
 unsafe fn register(
     bridge: &Bridge,
     image: *mut c_void,
-) -> Result<(*mut c_void, View), SurfaceArrayError> {
+) -> Result<(sys::CUgraphicsResource, View), SurfaceArrayError> {
     let mut resource = ptr::null_mut();
     // SAFETY: the call writes the resource; flags 0 are CU_GRAPHICS_REGISTER_FLAGS_NONE.
-    match unsafe { (bridge.egl.register)(&mut resource, image, 0) } {
-        0 => (),
-        result => return Err(SurfaceArrayError::NotRegistered(result)),
-    }
+    check("cuGraphicsEGLRegisterImage", unsafe {
+        (bridge.driver.egl.register_image)(&mut resource, image, 0)
+    })
+    .map_err(SurfaceArrayError::NotRegistered)?;
     // SAFETY: registered above.
     unsafe {
         image_view(bridge, resource)
             .map(|view| (resource, view))
             .inspect_err(|_| {
-                (bridge.egl.unregister)(resource);
+                (bridge.driver.unregister)(resource);
             })
     }
 }
@@ -391,13 +417,16 @@ unsafe fn register(
 ///
 /// # Safety
 /// `resource` must be a registered EGL image.
-unsafe fn image_view(bridge: &Bridge, resource: *mut c_void) -> Result<View, SurfaceArrayError> {
-    let mut frame = EglFrame::default();
+unsafe fn image_view(
+    bridge: &Bridge,
+    resource: sys::CUgraphicsResource,
+) -> Result<View, SurfaceArrayError> {
+    let mut frame = EglFrame::EMPTY;
     // SAFETY: the call fills the frame of a registered image; it has one layer and one level.
-    match unsafe { (bridge.egl.mapped_frame)(&mut frame, resource, 0, 0) } {
-        0 => (),
-        result => return Err(SurfaceArrayError::NotRegistered(result)),
-    }
+    check("cuGraphicsResourceGetMappedEglFrame", unsafe {
+        (bridge.driver.egl.mapped_frame)(&mut frame, resource, 0, 0)
+    })
+    .map_err(SurfaceArrayError::NotRegistered)?;
     let storage = match frame.frame_type {
         EGL_FRAME_PITCH if (1..=3).contains(&frame.plane_count) => DeviceStorage::Pitch,
         EGL_FRAME_ARRAY if (1..=3).contains(&frame.plane_count) => DeviceStorage::BlockLinear,

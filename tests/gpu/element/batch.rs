@@ -63,7 +63,7 @@ fn entry(address: u64) -> SurfaceParams {
 }
 
 /// A buffer of frames at these addresses.
-fn batch(frames: &[DeviceBuffer<u8>]) -> gst::Buffer {
+pub fn batch(frames: &[DeviceBuffer<u8>]) -> gst::Buffer {
     // The library at hand decides on the layout.
     let layout = Layout::of_buffer(Layout::New.surface_size()).unwrap();
     let mut entries = vec![0u64; frames.len() * layout.entry_stride() / 8];

@@ -188,7 +188,7 @@ fn a_build_neither_holds_up_the_application_nor_keeps_it_from_stopping() {
 }
 
 /// Free memory of the GPU, in bytes.
-fn free_memory(context: &Context) -> usize {
+pub fn free_memory(context: &Context) -> usize {
     let _current = context.enter().unwrap();
     let (mut free, mut total) = (0, 0);
     // SAFETY: the call writes to the variables.

@@ -5,15 +5,20 @@
 use std::cell::RefCell;
 use std::ptr;
 
+use cust::sys::{CUcontext, CUgraphicsResource, CUresult};
+
 use super::super::nvbufsurface::{CudaBuffer, MapFunction, MapFunctions, SurfaceParamsNewTail};
+use super::super::surface_array::DriverCalls;
 use super::super::*;
 use super::{DEVICE_MEMORY, caps, head, nv12_entry, surface};
-use crate::frame::cuda_driver::{ContextFunctions, EGL_FRAME_PITCH, EglFrame, EglFunctions};
+use crate::cuda::driver::{EGL_FRAME_PITCH, EglFrame, EglInterop};
 
 thread_local! {
     /// What was asked of the library and the driver that stand behind the bridge in the tests below.
     static CALLS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
+
+const DONE: CUresult = CUresult::CUDA_SUCCESS;
 
 fn calls() -> Vec<String> {
     CALLS.take()
@@ -78,17 +83,22 @@ unsafe extern "C" fn unmap_egl_image(surface: *mut c_void, index: i32) -> i32 {
     note(format!("unmap {index}"))
 }
 
-unsafe extern "C" fn register(resource: *mut *mut c_void, image: *mut c_void, _: u32) -> i32 {
-    unsafe { *resource = image.wrapping_byte_add(0x1_0000) };
-    note(format!("register {image:?}"))
+unsafe extern "C" fn register(
+    resource: *mut CUgraphicsResource,
+    image: *mut c_void,
+    _: u32,
+) -> CUresult {
+    unsafe { *resource = image.wrapping_byte_add(0x1_0000).cast() };
+    note(format!("register {image:?}"));
+    DONE
 }
 
 unsafe extern "C" fn mapped_frame(
     frame: *mut EglFrame,
-    resource: *mut c_void,
+    resource: CUgraphicsResource,
     _: u32,
     _: u32,
-) -> i32 {
+) -> CUresult {
     let base = resource as usize * 0x10_0000;
     unsafe {
         (*frame).planes = [
@@ -100,24 +110,27 @@ unsafe extern "C" fn mapped_frame(
         (*frame).pitch = 512;
         (*frame).frame_type = EGL_FRAME_PITCH;
     }
-    0
+    DONE
 }
 
-unsafe extern "C" fn unregister(resource: *mut c_void) -> i32 {
-    note(format!("unregister {resource:?}"))
+unsafe extern "C" fn unregister(resource: CUgraphicsResource) -> CUresult {
+    note(format!("unregister {resource:?}"));
+    DONE
 }
 
-unsafe extern "C" fn get_current(context: *mut *mut c_void) -> i32 {
-    unsafe { *context = 0xc0 as *mut c_void };
-    0
+unsafe extern "C" fn current(context: *mut CUcontext) -> CUresult {
+    unsafe { *context = 0xc0 as CUcontext };
+    DONE
 }
 
-unsafe extern "C" fn push(context: *mut c_void) -> i32 {
-    note(format!("push {context:?}"))
+unsafe extern "C" fn push(context: CUcontext) -> CUresult {
+    note(format!("push {context:?}"));
+    DONE
 }
 
-unsafe extern "C" fn pop(_: *mut *mut c_void) -> i32 {
-    note("pop".into())
+unsafe extern "C" fn pop(_: *mut CUcontext) -> CUresult {
+    note("pop".into());
+    DONE
 }
 
 fn bridge(cuda_buffer: Option<(MapFunction, MapFunction)>) -> &'static Bridge {
@@ -127,15 +140,15 @@ fn bridge(cuda_buffer: Option<(MapFunction, MapFunction)>) -> &'static Bridge {
             unmap_egl_image,
             cuda_buffer,
         },
-        ContextFunctions {
-            get_current,
+        DriverCalls {
+            current,
             push,
             pop,
-        },
-        EglFunctions {
-            register,
-            mapped_frame,
             unregister,
+            egl: EglInterop {
+                register_image: register,
+                mapped_frame,
+            },
         },
     )))
 }

@@ -1,0 +1,324 @@
+//! A GPU to run engines on: context, memory, and what a model needs before TensorRT takes it.
+
+use std::ffi::c_void;
+use std::ops::ControlFlow;
+
+use cust::memory::DeviceBuffer;
+use cust::sys;
+use gstrsdetectnet::cuda::CudaError;
+use gstrsdetectnet::cuda::context::{Context as CudaContext, Current, driver_version};
+use gstrsdetectnet::cuda::driver::check;
+use gstrsdetectnet::cuda::stream::{Event, Graph, Stream};
+use gstrsdetectnet::engine::tensorrt::{
+    BatchStrategy, Batches, BuildOptions, Context, DeviceIdentity, Engine, EngineCache, Network,
+    OnnxModel, Precision, Progress, Specialization, TensorSpec, library,
+};
+use gstrsdetectnet::model::onnx::{Float16Options, Model};
+
+pub const BUNDLED: &[u8] = include_bytes!("../../../pipelines/models/ssd-mobilenet-v2.onnx");
+
+/// The primary context of the first GPU, current on the thread that opened it.
+pub struct Gpu {
+    _current: Current,
+    context: CudaContext,
+}
+
+impl Gpu {
+    pub fn open() -> Self {
+        let context = CudaContext::primary(0).unwrap();
+        Self {
+            _current: context.enter().unwrap(),
+            context,
+        }
+    }
+
+    pub fn identity(&self) -> DeviceIdentity {
+        DeviceIdentity {
+            name: self.context.gpu_name().unwrap(),
+            compute_capability: self.context.compute_capability().unwrap(),
+            driver_version: driver_version(),
+        }
+    }
+
+    /// Free memory of the GPU, in bytes.
+    pub fn free_memory(&self) -> usize {
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: the call writes to the variables.
+        let result = unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) };
+        check("cuMemGetInfo", result).unwrap();
+        free
+    }
+
+    pub fn options(&self, precision: Precision, batches: Batches) -> BuildOptions {
+        BuildOptions {
+            precision,
+            batches,
+            specialization: Specialization::Eager,
+            dla_core: None,
+            workspace_bytes: None,
+            input_shapes: Vec::new(),
+            device: self.identity(),
+        }
+    }
+}
+
+/// A model as the element gives it to TensorRT.
+pub fn prepared(onnx: &[u8], precision: Precision) -> Vec<u8> {
+    let mut model = Model::parse(onnx.to_vec()).unwrap();
+    model.make_batch_dynamic().unwrap();
+    model.cast_byte_inputs().unwrap();
+    if precision == Precision::Fp16 && library().unwrap().is_strongly_typed() {
+        model.to_float16(&Float16Options::default()).unwrap();
+    }
+    model.to_bytes()
+}
+
+pub fn onnx_model(bytes: &[u8]) -> OnnxModel<'_> {
+    OnnxModel {
+        bytes,
+        path: None,
+        external_files: &[],
+    }
+}
+
+pub fn go_on(_: Progress<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+pub fn network(
+    cache: &EngineCache,
+    model: &[u8],
+    options: &BuildOptions,
+    strategy: BatchStrategy,
+) -> Network {
+    let library = library().unwrap();
+    let model = onnx_model(model);
+    Network::load_or_build(cache, library, &model, options, strategy, &mut go_on).unwrap()
+}
+
+/// What runs, a context or a network, at a batch that it takes.
+pub trait Runs {
+    fn tensors(&self) -> Vec<TensorSpec>;
+    /// At the largest batch.
+    fn shape(&self, index: usize) -> Vec<i64>;
+    /// # Safety
+    /// The memory holds the tensor at the largest batch and lives as long as work with it.
+    unsafe fn set_address(&mut self, index: usize, address: u64);
+    /// # Safety
+    /// As for [`Context::enqueue`].
+    unsafe fn enqueue(&mut self, batch: u32, stream: *mut c_void);
+}
+
+impl Runs for Network {
+    fn tensors(&self) -> Vec<TensorSpec> {
+        Network::tensors(self).to_vec()
+    }
+
+    fn shape(&self, index: usize) -> Vec<i64> {
+        Network::shape(self, index)
+    }
+
+    unsafe fn set_address(&mut self, index: usize, address: u64) {
+        // SAFETY: the caller's promise.
+        unsafe { Network::set_address(self, index, address) }.unwrap();
+    }
+
+    unsafe fn enqueue(&mut self, batch: u32, stream: *mut c_void) {
+        // SAFETY: the caller's promise.
+        unsafe { Network::enqueue(self, batch, stream) }.unwrap();
+    }
+}
+
+/// An engine and a context of it.
+pub struct OneContext {
+    pub engine: Engine,
+    pub context: Context,
+}
+
+impl OneContext {
+    pub fn new(engine: &Engine) -> Self {
+        let mut context = engine.new_context().unwrap();
+        context.set_batch(engine.max_batch()).unwrap();
+        Self {
+            engine: engine.clone(),
+            context,
+        }
+    }
+}
+
+impl Runs for OneContext {
+    fn tensors(&self) -> Vec<TensorSpec> {
+        self.engine.tensors().to_vec()
+    }
+
+    fn shape(&self, index: usize) -> Vec<i64> {
+        self.context.shape(index)
+    }
+
+    unsafe fn set_address(&mut self, index: usize, address: u64) {
+        // SAFETY: the caller's promise.
+        unsafe { self.context.set_address(index, address) }.unwrap();
+    }
+
+    unsafe fn enqueue(&mut self, batch: u32, stream: *mut c_void) {
+        self.context.set_batch(batch).unwrap();
+        // SAFETY: the caller's promise.
+        unsafe { self.context.enqueue(stream) }.unwrap();
+    }
+}
+
+/// What runs, with memory for each tensor at the largest batch and a stream of its own.
+pub struct Runner<R> {
+    pub runs: R,
+    pub stream: Stream,
+    finished: Event,
+    tensors: Vec<(TensorSpec, Memory)>,
+}
+
+/// The memory of a tensor, and the values of one image of it.
+struct Memory {
+    buffer: DeviceBuffer<u8>,
+    image: usize,
+}
+
+impl<R> Drop for Runner<R> {
+    fn drop(&mut self) {
+        let _ = self.stream.finish(&self.finished);
+    }
+}
+
+impl<R: Runs> Runner<R> {
+    pub fn new(mut runs: R) -> Self {
+        let mut tensors = Vec::new();
+        for (index, tensor) in runs.tensors().into_iter().enumerate() {
+            let shape = runs.shape(index);
+            let values: i64 = shape.iter().product();
+            let values = usize::try_from(values).unwrap();
+            let bytes = values * tensor.data_type.size();
+            let buffer = DeviceBuffer::zeroed(bytes).unwrap();
+            // SAFETY: the buffer holds the tensor and lives as long as the runner.
+            unsafe { runs.set_address(index, buffer.as_device_ptr().as_raw()) };
+            let image = values / usize::try_from(shape[0]).unwrap();
+            tensors.push((tensor, Memory { buffer, image }));
+        }
+        wait_for_copies();
+        Self {
+            runs,
+            stream: Stream::new().unwrap(),
+            finished: Event::new().unwrap(),
+            tensors,
+        }
+    }
+
+    /// Values of one image of the input.
+    pub fn image_size(&self) -> usize {
+        self.tensors
+            .iter()
+            .find(|(t, _)| t.is_input)
+            .unwrap()
+            .1
+            .image
+    }
+
+    /// Fills the input with images that lie one after the other.
+    pub fn upload(&self, input: &[f32]) {
+        let (_, memory) = self.tensors.iter().find(|(t, _)| t.is_input).unwrap();
+        assert!(size_of_val(input) <= memory.buffer.len());
+        // SAFETY: the buffer has room for the values.
+        let result = unsafe {
+            sys::cuMemcpyHtoD_v2(
+                memory.buffer.as_device_ptr().as_raw(),
+                input.as_ptr().cast(),
+                size_of_val(input),
+            )
+        };
+        check("cuMemcpyHtoD", result).unwrap();
+        wait_for_copies();
+    }
+
+    /// Puts a batch on the stream.
+    pub fn enqueue(&mut self, batch: u32) {
+        // SAFETY: the runner owns the memory, and waits for its stream before it goes.
+        unsafe { self.runs.enqueue(batch, self.stream.raw().cast()) };
+    }
+
+    pub fn finish(&self) {
+        self.stream.finish(&self.finished).unwrap();
+    }
+
+    /// A CUDA graph of a batch that has run before.
+    pub fn capture(&mut self, batch: u32) -> Graph {
+        let (runs, stream) = (&mut self.runs, &self.stream);
+        let captured = stream.capture(|| {
+            // SAFETY: as in `enqueue`.
+            unsafe { runs.enqueue(batch, stream.raw().cast()) };
+            Ok::<_, CudaError>(())
+        });
+        captured.unwrap()
+    }
+
+    pub fn launch(&self, graph: &mut Graph) {
+        // SAFETY: as in `enqueue`.
+        unsafe { graph.launch(&self.stream) }.unwrap();
+    }
+
+    /// Values of the outputs of so many images, in order.
+    pub fn outputs(&self, images: usize) -> Vec<Vec<f32>> {
+        self.finish();
+        let outputs = self.tensors.iter().filter(|(tensor, _)| !tensor.is_input);
+        outputs
+            .map(|(_, memory)| {
+                let mut values = vec![0.0_f32; images * memory.image];
+                // SAFETY: the buffer holds as many values; a copy to the host has ended when the call returns.
+                let result = unsafe {
+                    sys::cuMemcpyDtoH_v2(
+                        values.as_mut_ptr().cast(),
+                        memory.buffer.as_device_ptr().as_raw(),
+                        size_of_val(&values[..]),
+                    )
+                };
+                check("cuMemcpyDtoH", result).unwrap();
+                values
+            })
+            .collect()
+    }
+
+    /// The outputs for a batch of images.
+    pub fn run(&mut self, batch: u32, input: &[f32]) -> Vec<Vec<f32>> {
+        self.upload(input);
+        self.enqueue(batch);
+        self.outputs(batch as usize)
+    }
+}
+
+/// A copy from memory that is not pinned may still be under way when its call returns, and the streams here do not
+/// wait for the default one.
+fn wait_for_copies() {
+    // SAFETY: a context is current.
+    check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() }).unwrap();
+}
+
+/// A picture with structure, so that the network's outputs differ from place to place.
+pub fn picture(size: usize, seed: usize) -> Vec<f32> {
+    let value = |index: usize| ((index * 7 + seed * 131) % 511) as f32 / 255.0 - 1.0;
+    (0..size).map(value).collect()
+}
+
+/// Of the values of all outputs.
+pub fn largest_difference(left: &[Vec<f32>], right: &[Vec<f32>]) -> f32 {
+    assert_eq!(left.len(), right.len());
+    let pairs = left.iter().zip(right).flat_map(|(left, right)| {
+        assert_eq!(left.len(), right.len());
+        left.iter().zip(right)
+    });
+    pairs
+        .map(|(left, right)| (left - right).abs())
+        .fold(0.0, |largest: f32, difference| {
+            // A value that is no number must not pass for a small difference.
+            if difference.is_nan() {
+                f32::INFINITY
+            } else {
+                largest.max(difference)
+            }
+        })
+}
