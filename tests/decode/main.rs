@@ -1,6 +1,7 @@
 //! Every family is recognised and decoded on the CPU as numpy decodes it, and implausible outputs are told.
 
 mod cases;
+mod hostile;
 
 use std::collections::BTreeSet;
 

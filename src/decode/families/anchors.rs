@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::evidence::{Evidence, STRIDES};
 use super::pairs::{RETINANET_ANCHORS, RETINANET_STRIDES};
-use super::{Family, Match, PIXELS, Shapes, Sureness};
+use super::{Family, Match, PIXELS, Shapes, Sureness, is_reasonable};
 use crate::decode::plan::{
     Activation, BoxFormat, Boxes, ClassOf, Extent, Plan, Point, Prior, Scores, Source, Suppression,
     View, grid,
@@ -81,6 +81,9 @@ struct Head {
 
 /// The head that returns this shape.
 fn head(input: InputGeometry, shape: &[i64]) -> Option<Head> {
+    if !is_reasonable(shape) {
+        return None;
+    }
     let sizes: Vec<usize> = shape
         .iter()
         .map(|&size| usize::try_from(size).unwrap_or(0))

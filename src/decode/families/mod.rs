@@ -193,6 +193,9 @@ impl Layout {
     pub fn recognize(evidence: &Evidence<'_>) -> Result<Self, UnknownLayout> {
         let seen = || describe(evidence.outputs);
         let read = |entry: &'static Entry| {
+            if !evidence.outputs.iter().all(|o| is_reasonable(&o.shape)) {
+                return None;
+            }
             let found = (entry.recognize)(evidence)?;
             let layout = Self::new(entry, found.clone(), evidence);
             layout.fits(evidence).then_some((entry, found))
@@ -341,6 +344,9 @@ impl Shapes<'_> {
     /// The sizes of the output with this role, if it has so many axes.
     fn sizes<const AXES: usize>(&self, role: usize) -> Option<[usize; AXES]> {
         let shape = self.shapes.get(self.output(role)?)?;
+        if !is_reasonable(shape) {
+            return None;
+        }
         let shape: &[i64; AXES] = shape.as_slice().try_into().ok()?;
         let mut sizes = [0; AXES];
         for (size, &dimension) in sizes.iter_mut().zip(shape) {
@@ -353,6 +359,21 @@ impl Shapes<'_> {
     fn input_size(&self) -> [f32; 2] {
         [self.input.width as f32, self.input.height as f32]
     }
+}
+
+/// Whether a tensor is as large as a detector's can be: shapes come from people's files, and memory is taken by them.
+/// Axes that are open count as 1, and so does the batch.
+fn is_reasonable(shape: &[i64]) -> bool {
+    const MOST_VALUES: i64 = 1 << 25;
+    let axes = match shape {
+        [_, axes @ ..] if shape.len() > 2 => axes,
+        axes => axes,
+    };
+    let values = axes
+        .iter()
+        .try_fold(1i64, |values, &size| values.checked_mul(size.max(1)));
+    let known = shape.iter().all(|&size| size >= -1);
+    known && values.is_some_and(|values| values <= MOST_VALUES)
 }
 
 /// Boxes in pixels of the network's input.
