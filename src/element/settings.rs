@@ -5,12 +5,13 @@ use gst::glib::prelude::*;
 use gst::prelude::*;
 use once_cell::sync::Lazy;
 
+use super::decoding_settings::DecodingSettings;
 use super::lateness_settings::LatenessSettings;
 use super::output_settings::OutputSettings;
 use super::sharing_settings::SharingSettings;
+use crate::decode::Selection;
 use crate::decode::classes::{ClassFilter, ClassFilterError};
 use crate::decode::cuda::MAX_DETECTIONS;
-use crate::decode::{Filter, Selection, SizeLimits};
 use crate::detector::{self, DetectorOptions};
 use crate::engine::tensorrt;
 use crate::meta::{Choice, Kinds, MetadataError};
@@ -73,7 +74,6 @@ pub enum Scaling {
 pub(super) struct Settings {
     pub model: String,
     pub labels: Option<String>,
-    pub decoder: String,
     pub backend: Backend,
     pub threads: u32,
     pub scaling: Scaling,
@@ -88,14 +88,12 @@ pub(super) struct Settings {
     pub iou_threshold: f32,
     pub max_detections: u32,
     pub classes: Option<String>,
-    pub class_agnostic: bool,
-    pub min_size: u32,
-    pub max_size: u32,
     pub interval: u32,
     pub overlay: String,
     pub metadata: String,
     pub post_messages: bool,
     pub qos: bool,
+    pub decoding: DecodingSettings,
     pub sharing: SharingSettings,
     pub lateness: LatenessSettings,
     pub outputs: OutputSettings,
@@ -106,7 +104,6 @@ impl Default for Settings {
         Self {
             model: "ssd-mobilenet-v2".into(),
             labels: None,
-            decoder: "auto".into(),
             backend: Backend::default(),
             threads: 0,
             scaling: Scaling::default(),
@@ -120,14 +117,12 @@ impl Default for Settings {
             iou_threshold: 0.5,
             max_detections: 100,
             classes: None,
-            class_agnostic: false,
-            min_size: 0,
-            max_size: 0,
             interval: 0,
             overlay: "none".into(),
             metadata: "auto".into(),
             post_messages: false,
             qos: true,
+            decoding: DecodingSettings::default(),
             sharing: SharingSettings::default(),
             lateness: LatenessSettings::default(),
             outputs: OutputSettings::default(),
@@ -156,7 +151,7 @@ impl Settings {
         DetectorOptions {
             model: self.model.clone(),
             labels: self.labels.as_ref().map(Into::into),
-            decoder: Some(self.decoder.clone()).filter(|decoder| decoder != "auto"),
+            decoder: self.decoding.decoder(),
             backend: match self.backend {
                 Backend::Auto => detector::Backend::Auto,
                 Backend::TensorRt => detector::Backend::TensorRt,
@@ -188,16 +183,7 @@ impl Settings {
             thresholds: filter.thresholds(labels, self.threshold)?,
             iou_threshold: self.iou_threshold,
             max_detections: self.max_detections as usize,
-            filter: Filter {
-                class_agnostic: self.class_agnostic,
-                sizes: SizeLimits {
-                    smallest: self.min_size as f32,
-                    largest: match self.max_size {
-                        0 => f32::INFINITY,
-                        size => size as f32,
-                    },
-                },
-            },
+            filter: self.decoding.filter(),
         })
     }
 
@@ -241,6 +227,7 @@ impl Settings {
             let mut specs = model_specs(&Settings::default());
             specs.extend(gpu_specs(&Settings::default()));
             specs.extend(SharingSettings::default().specs());
+            specs.extend(DecodingSettings::default().specs());
             specs.extend(selection_specs(&Settings::default()));
             specs.extend(output_specs(&Settings::default()));
             specs.extend(LatenessSettings::default().specs());
@@ -255,7 +242,6 @@ impl Settings {
         Some(match name {
             "model" => self.model.to_value(),
             "labels" => self.labels.to_value(),
-            "decoder" => self.decoder.to_value(),
             "backend" => self.backend.to_value(),
             "threads" => self.threads.to_value(),
             "scaling" => self.scaling.to_value(),
@@ -269,18 +255,17 @@ impl Settings {
             "iou-threshold" => self.iou_threshold.to_value(),
             "max-detections" => self.max_detections.to_value(),
             "classes" => self.classes.to_value(),
-            "class-agnostic" => self.class_agnostic.to_value(),
-            "min-size" => self.min_size.to_value(),
-            "max-size" => self.max_size.to_value(),
             "interval" => self.interval.to_value(),
             "overlay" => self.overlay.to_value(),
             "metadata" => self.metadata.to_value(),
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
             _ => {
-                let sharing = self.sharing.value(name);
+                let decoding = self.decoding.value(name);
+                let sharing = || self.sharing.value(name);
                 let lateness = || self.lateness.value(name);
-                return sharing
+                return decoding
+                    .or_else(sharing)
                     .or_else(lateness)
                     .or_else(|| self.outputs.value(name));
             }
@@ -297,7 +282,6 @@ impl Settings {
         match name {
             "model" => take_text(&mut self.model, value, Self::default().model),
             "labels" => take(&mut self.labels, value),
-            "decoder" => take_text(&mut self.decoder, value, Self::default().decoder),
             "backend" => take(&mut self.backend, value),
             "threads" => take(&mut self.threads, value),
             "scaling" => take(&mut self.scaling, value),
@@ -311,15 +295,14 @@ impl Settings {
             "iou-threshold" => take(&mut self.iou_threshold, value),
             "max-detections" => take(&mut self.max_detections, value),
             "classes" => take(&mut self.classes, value),
-            "class-agnostic" => take(&mut self.class_agnostic, value),
-            "min-size" => take(&mut self.min_size, value),
-            "max-size" => take(&mut self.max_size, value),
             "interval" => take(&mut self.interval, value),
             "overlay" => take_text(&mut self.overlay, value, Self::default().overlay),
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
-            _ if self.sharing.set(name, value) || self.lateness.set(name, value) => {}
+            _ if self.decoding.set(name, value)
+                || self.sharing.set(name, value)
+                || self.lateness.set(name, value) => {}
             _ => self.outputs.set(name, value),
         }
     }
@@ -353,15 +336,6 @@ fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {
                 "File with the name of one class a line or .json, or coco-80 or coco-91; without it the model's own \
                  .modelinfo or metadata, MODEL.labels.txt, MODEL.txt, MODEL.names, MODEL.json or labels.txt beside it",
             )
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecString::builder("decoder")
-            .nick("Decoder")
-            .blurb(
-                "The family of the model's outputs where they do not show it, such as yolox or rt-detr; README lists them \
-                 (auto = as recognised)",
-            )
-            .default_value(Some(default.decoder.as_str()))
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder_with_default("backend", default.backend)
@@ -431,14 +405,6 @@ fn gpu_specs(default: &Settings) -> Vec<glib::ParamSpec> {
     ]
 }
 
-fn size_spec(name: &str, nick: &str, blurb: &str) -> glib::ParamSpec {
-    glib::ParamSpecUInt::builder(name)
-        .nick(nick)
-        .blurb(blurb)
-        .mutable_playing()
-        .build()
-}
-
 fn selection_specs(default: &Settings) -> Vec<glib::ParamSpec> {
     vec![
         glib::ParamSpecFloat::builder("threshold")
@@ -473,14 +439,6 @@ fn selection_specs(default: &Settings) -> Vec<glib::ParamSpec> {
             .blurb("Labels (or numbers) of the classes to keep, each with an own threshold if wanted: person:0.4,car")
             .mutable_playing()
             .build(),
-        glib::ParamSpecBoolean::builder("class-agnostic")
-            .nick("Class-agnostic")
-            .blurb("Overlapping boxes of different classes are the same object, too")
-            .default_value(default.class_agnostic)
-            .mutable_playing()
-            .build(),
-        size_spec("min-size", "Minimum size", "Shortest side of a box in pixels of the frame (0 = no limit)"),
-        size_spec("max-size", "Maximum size", "Longest side of a box in pixels of the frame (0 = no limit)"),
         glib::ParamSpecUInt::builder("interval")
             .nick("Interval")
             .blurb("Frames to pass on uninspected between two inspected ones")
