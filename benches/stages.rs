@@ -152,6 +152,7 @@ fn attach(bencher: Bencher, objects: usize) {
         confidence: 0.9,
         bounding_box,
         object_id: None,
+        oriented: None,
     };
     let detections = vec![detection; objects];
     bencher

@@ -24,7 +24,7 @@ pub mod model;
 pub mod overlay;
 pub mod preprocess;
 
-pub use detection::{BoundingBox, Detection};
+pub use detection::{BoundingBox, Detection, OrientedBox};
 pub use meta::crop::{CropDetails, crop_details};
 pub use meta::roi::{LabeledDetection, detections};
 

@@ -68,6 +68,20 @@ fn networks_of_many_families_run_as_they_are() {
 }
 
 #[test]
+fn turned_boxes_keep_their_shape_beside_the_upright_box_around_them() {
+    for found in found(&case("yolo-obb"), &network("yolo-obb"), "auto") {
+        let detection = found.detection;
+        let oriented = detection.oriented.unwrap();
+        assert!(oriented.rectangle.width > 0.0 && (-0.71..2.31).contains(&oriented.angle));
+        let around = oriented.bounding_box().clipped_to(200.0, 90.0);
+        assert!(detection.bounding_box.iou(&around) > 0.999, "{detection:?}");
+    }
+    for found in found(&case("yolov8"), &network("yolov8"), "auto") {
+        assert_eq!(found.detection.oriented, None);
+    }
+}
+
+#[test]
 fn labels_in_the_model_s_metadata_name_what_is_found() {
     let found = found(&case("tf-detection"), &network("tf-detection"), "auto");
     for found in found {

@@ -1,7 +1,7 @@
 //! Several boxes for one object: greedy non-maximum suppression, or clustering as DetectNet's networks want it.
 
 use super::plan::Suppression;
-use crate::detection::{BoundingBox, Detection};
+use crate::detection::{BoundingBox, Detection, OrientedBox};
 
 /// A box of a network that passed its threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,15 +19,18 @@ pub struct Candidate {
 impl Candidate {
     /// As what the element reports; a turned box as the upright one around it, clipped to the frame.
     pub fn detection(&self, (frame_width, frame_height): (f32, f32)) -> Detection {
-        let bounding_box = match self.angle {
-            Some(angle) => around(&self.bounding_box, angle).clipped_to(frame_width, frame_height),
-            None => self.bounding_box,
-        };
+        let oriented = self.angle.map(|angle| OrientedBox {
+            rectangle: self.bounding_box,
+            angle,
+        });
+        let upright = oriented.map(|oriented| oriented.bounding_box());
+        let clipped = upright.map(|upright| upright.clipped_to(frame_width, frame_height));
         Detection {
             class_id: self.class_id,
             confidence: self.confidence,
-            bounding_box,
+            bounding_box: clipped.unwrap_or(self.bounding_box),
             object_id: None,
+            oriented,
         }
     }
 }
@@ -112,17 +115,6 @@ fn union(a: &BoundingBox, b: &BoundingBox) -> BoundingBox {
         a.y.min(b.y),
         a.right().max(b.right()),
         a.bottom().max(b.bottom()),
-    )
-}
-
-/// The upright box around a turned one.
-fn around(turned: &BoundingBox, angle: f32) -> BoundingBox {
-    let (sine, cosine) = (angle.sin().abs(), angle.cos().abs());
-    BoundingBox::from_center(
-        turned.x + turned.width / 2.0,
-        turned.y + turned.height / 2.0,
-        turned.width * cosine + turned.height * sine,
-        turned.width * sine + turned.height * cosine,
     )
 }
 
@@ -266,7 +258,11 @@ mod tests {
         let turned = BoundingBox::from_center(50.0, 50.0, 8.0, 80.0);
         assert!(probabilistic_iou((&long, 0.0), (&turned, quarter)) > 0.99);
         assert!(probabilistic_iou((&long, 0.0), (&long, quarter)) < 0.4);
-        let upright = around(&long, quarter);
+        let oriented = OrientedBox {
+            rectangle: long,
+            angle: quarter,
+        };
+        let upright = oriented.bounding_box();
         assert!((upright.width - 8.0).abs() < 1e-3 && (upright.height - 80.0).abs() < 1e-3);
     }
 }

@@ -221,6 +221,7 @@ mod tests {
                 bounding_box: BoundingBox::from_corners(x, y, right, bottom)
                     .clipped_to(width, height),
                 object_id: None,
+                oriented: None,
             }
         };
         (0..number).map(detection).collect()

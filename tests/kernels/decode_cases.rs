@@ -87,6 +87,7 @@ fn expected(image: &Image, first_class: usize, rules: &Rules) -> Vec<Found> {
                 confidence,
                 bounding_box: frame_box,
                 object_id: None,
+                oriented: None,
             },
             index: anchor as u32,
         });
