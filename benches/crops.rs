@@ -1,7 +1,13 @@
-//! Crops of 1080p NV12 frames, as the element makes them: `cargo bench --bench crops`.
+//! Crops of 1080p NV12 frames in system memory, as the element makes them: `cargo bench --bench crops`.
+//! Those of frames on a GPU: `cargo bench --bench gpu`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use gst::prelude::*;
+use gst_check::Harness;
 use gstrsdetectnet::BoundingBox;
 use gstrsdetectnet::crop::render::{CropResize, Renderer};
 use gstrsdetectnet::crop::{Rectangle, copy};
@@ -106,4 +112,62 @@ fn crop_to_224x224_rgba(bencher: Bencher) {
                 );
             }
         });
+}
+
+/// Objects in a frame, and frames in a round.
+const CROPS: usize = 32;
+const FRAMES: usize = 20;
+
+/// Detection, crops of 224x224 RGBA on the thread of their pad, and a sink: what one stream gives, all in all.
+#[divan::bench(sample_count = 9, sample_size = 1)]
+fn through_the_element(bencher: Bencher) {
+    gst::init().expect("GStreamer");
+    gstrsdetectnet::plugin_register_static().expect("the plugin");
+    // With so low a threshold, any picture holds as many objects as it may.
+    let bin = gst::parse::bin_from_description(
+        &format!(
+            "rsdetectnet name=detector backend=onnxruntime threshold=0.0001 iou-threshold=1 \
+             max-detections={CROPS} crop-overflow=block detector.crops ! \
+             video/x-raw,format=RGBA,width=224,height=224 ! fakesink name=sink async=false"
+        ),
+        false,
+    )
+    .expect("a pipeline");
+    let by_name = |name| bin.by_name(name).expect("an element of the pipeline");
+    let detector = by_name("detector");
+    for name in ["sink", "src"] {
+        let target = detector.static_pad(name).expect("a pad of the video");
+        let ghost = gst::GhostPad::builder_with_target(&target).expect("a ghost pad");
+        bin.add_pad(&ghost.name(name).build())
+            .expect("a pad of the bin");
+    }
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let counted = arrived.clone();
+    let pad = by_name("sink").static_pad("sink").expect("a sink's pad");
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        gst::PadProbeReturn::Ok
+    });
+    let picture = Picture::new(PixelFormat::Nv12, WIDTH, HEIGHT);
+    let pixels: Vec<u8> = picture
+        .planes
+        .into_iter()
+        .flat_map(|(data, _)| data)
+        .collect();
+    let frame = gst::Buffer::from_mut_slice(pixels);
+    let mut harness = Harness::with_element(&bin, Some("sink"), Some("src"));
+    harness.set_src_caps_str("video/x-raw,format=NV12,width=1920,height=1080,framerate=30/1");
+    harness.play();
+    bencher
+        .counter(ItemsCount::new(FRAMES * CROPS))
+        .bench_local(|| {
+            arrived.store(0, Ordering::SeqCst);
+            for _ in 0..FRAMES {
+                harness.push_and_pull(frame.copy()).expect("a frame");
+            }
+            while arrived.load(Ordering::SeqCst) < FRAMES * CROPS {
+                std::thread::yield_now();
+            }
+        });
+    bin.set_state(gst::State::Null).expect("an end");
 }

@@ -4,6 +4,7 @@
 //!
 //! For each decoder there is a row: TensorRT alone (its CUDA graph, launched again and again), the whole way of a
 //! frame through the element (preprocessing, network, decoding, metadata) one at a time, and the host's CPU time.
+//! Then come the crops a second through the element, 32 of each frame, made 224x224 RGBA in each memory.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -94,6 +95,9 @@ fn cpu_time_of_this_thread() -> Duration {
         .sum()
 }
 
+/// Frames that warm up.
+const WARM_UP: u32 = 50;
+
 /// Frames through the element, one after the other: for each the wall clock time and this thread's CPU time.
 fn through_element(
     element: &gst::Element,
@@ -113,13 +117,62 @@ fn through_element(
         }
         Ok::<_, gst::glib::BoolError>(())
     };
-    pass(50)?;
+    pass(WARM_UP)?;
     let (start, cpu) = (Instant::now(), cpu_time_of_this_thread());
     pass(frames)?;
     Ok((
         start.elapsed() / frames,
         (cpu_time_of_this_thread() - cpu) / frames,
     ))
+}
+
+/// Crops of a frame.
+const CROPS: usize = 32;
+
+/// Crops through the element into a sink: for each frame how many, and the time.
+fn crops_through_element(
+    options: &Options,
+    samples: &[gst::Sample],
+    wanted: &str,
+) -> Result<(f64, Duration), Box<dyn Error>> {
+    let labels = options.labels.as_ref();
+    let labels = labels.map_or_else(String::new, |labels| format!("labels={labels}"));
+    let bin = gst::parse::bin_from_description(
+        &format!(
+            "rsdetectnet name=detector backend=tensorrt model={} {labels} precision={} threshold=0.0001 \
+             iou-threshold=1 max-detections={CROPS} crop-overflow=block \
+             detector.crops ! {wanted},format=RGBA,width=224,height=224 ! fakesink async=false",
+            options.model, options.precision
+        ),
+        false,
+    )?;
+    let detector = bin.by_name("detector").ok_or("no detector")?;
+    for name in ["sink", "src"] {
+        let target = detector.static_pad(name).ok_or("no pad")?;
+        let ghost = gst::GhostPad::builder_with_target(&target)?;
+        bin.add_pad(&ghost.name(name).build())?;
+    }
+    let (time, _) = through_element(bin.upcast_ref(), samples, options.frames)?;
+    let stats = detector.property::<gst::Structure>("stats");
+    let crops = stats.get::<u64>("crops")? as f64 / f64::from(WARM_UP + options.frames);
+    bin.set_state(gst::State::Null)?;
+    Ok((crops, time))
+}
+
+/// A row for each memory that the crops can be in.
+fn print_crops(options: &Options, samples: &[gst::Sample], own: &str) {
+    let memories = [own, "video/x-raw(memory:CUDAMemory)", "video/x-raw"];
+    let others = memories.iter().skip(1).filter(|memory| **memory != own);
+    for memory in [&own].into_iter().chain(others) {
+        match crops_through_element(options, samples, memory) {
+            Ok((crops, time)) => println!(
+                "{:>14} {memory}: {:.0} a second, {crops:.1} of a frame in {time:.1?}",
+                "crops in",
+                crops / time.as_secs_f64()
+            ),
+            Err(error) => println!("{:>14} {memory} left out: {error}", "crops in"),
+        }
+    }
 }
 
 fn median(mut values: Vec<Duration>) -> Duration {
@@ -176,6 +229,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "{decoder:>14} {network:>16.1?} {element:>16.1?} {:>7.2} {cpu:>14.1?}",
             element.as_secs_f64() / network.as_secs_f64()
         );
+        print_crops(&options, &samples, caps);
         drop(samples);
         pipeline.set_state(gst::State::Null)?;
     }

@@ -50,6 +50,16 @@ RsDetectNetMapping *rsdetectnet_map (GstBuffer *buffer, GstCaps *caps, uint32_t 
 
 void rsdetectnet_unmap (RsDetectNetMapping *mapping);
 
+/* A plane as a DLManagedTensor of DLPack 0.8: rows x columns x channels, or rows x columns where there is one
+ * channel. It holds the buffer until its deleter is called, on any thread; the mapping may be given back before.
+ * Returns NULL, with a sentence in ERROR, where that cannot be. */
+struct DLManagedTensor *rsdetectnet_dlpack (RsDetectNetMapping *mapping, uint32_t plane, char *error,
+                                            size_t error_size);
+
+/* A PyObject with such a tensor, which it takes over: the capsule that __dlpack__ returns. Called from Python, with its
+ * lock held; NULL where Python has raised an exception. */
+void *rsdetectnet_dlpack_capsule (struct DLManagedTensor *tensor);
+
 /* Copies planes of GPU memory into a new buffer of memory:CUDAMemory, on the GPU, and sets it as the buffer of
  * SAMPLE, whose caps say what the planes hold and which has one reference only. The copy follows what was queued
  * on STREAM (a CUstream; NULL for the default stream) and is done when the function returns. PTS and DURATION may

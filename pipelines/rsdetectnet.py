@@ -26,7 +26,7 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstVideo", "1.0")
 from gi.repository import Gst, GstVideo  # noqa: E402
 
-__all__ = ["Detection", "detections", "to_numpy", "to_cuda", "from_numpy", "from_cuda"]
+__all__ = ["Crop", "Detection", "crop", "detections", "to_numpy", "to_cuda", "from_numpy", "from_cuda"]
 
 
 class Detection(typing.NamedTuple):
@@ -66,6 +66,42 @@ def detections(frame):
         )
         for each in found
     ]
+
+
+class Crop(typing.NamedTuple):
+    """What a buffer of the pad crops shows. x, y is the upper left corner in the frame that it was cut out of; all
+    lengths are pixels of that frame, also where the crop was resized."""
+
+    label: str
+    class_id: int
+    confidence: float
+    x: int
+    y: int
+    width: int
+    height: int
+    frame_width: int
+    frame_height: int
+    #: The frame's number since the stream started, from 0.
+    frame: int
+    #: The identity that a tracker gave, stable over frames; None where the object is not tracked.
+    object_id: typing.Optional[int]
+    #: The frame of a buffer of nvstreammux, counted from 0; 0 in all other buffers.
+    batch_id: int
+
+
+def crop(frame):
+    """What a Gst.Buffer or Gst.Sample of the pad crops shows; None for all others. Its pixels are those of any frame:
+    to_numpy(frame)."""
+    buffer, _ = _buffer_and_caps("crop", frame, None)
+    meta = buffer.get_custom_meta("rsdetectnet-crop")
+    if meta is None:
+        return None
+    details = meta.get_structure()
+    names = ["label", "label_id", "confidence", "x", "y", "w", "h", "frame_width", "frame_height", "frame"]
+    object_id, batch_id = (
+        details.get_value(name) if details.has_field(name) else None for name in ("object_id", "batch_id")
+    )
+    return Crop(*(details.get_value(name) for name in names), object_id, batch_id or 0)
 
 
 def to_numpy(frame, caps=None):
@@ -109,7 +145,7 @@ def from_numpy(array, format=None, pts=None, duration=None, framerate="0/1"):
     try:
         for index, plane in enumerate(arrays):
             strides = _strides(plane.shape, info.stride[index], plane.itemsize)
-            target = _HostPlane(None, mapped.data + info.offset[index], plane.shape, strides, plane.dtype.str, True)
+            target = _HostPlane(None, index, mapped.data + info.offset[index], plane.shape, strides, plane.dtype.str, True)
             numpy.asarray(target)[...] = plane
     finally:
         _gstreamer().gst_buffer_unmap(hash(buffer), ctypes.byref(mapped))
@@ -150,8 +186,9 @@ def from_cuda(array, format=None, pts=None, duration=None, framerate="0/1"):
 class CudaArray:
     """A plane in GPU memory, for every library that knows __cuda_array_interface__ or DLPack."""
 
-    def __init__(self, mapping, address, shape, strides, typestr, gpu_id):
+    def __init__(self, mapping, plane, address, shape, strides, typestr, gpu_id):
         self._mapping = mapping
+        self._plane = plane
         self._address = address
         self._gpu_id = gpu_id
         self.shape = shape
@@ -181,13 +218,13 @@ class CudaArray:
             raise BufferError("the frame is not copied; copy what you get")
         if dl_device not in (None, self.__dlpack_device__()):
             raise BufferError(f"the frame is on GPU {self._gpu_id}, and stays there")
-        return _capsule(self)
+        return self._mapping.capsule(self._plane)
 
 
 class _HostPlane:
     """A plane in system memory, as NumPy takes it."""
 
-    def __init__(self, mapping, address, shape, strides, typestr, writable=False):
+    def __init__(self, mapping, plane, address, shape, strides, typestr, writable=False):
         self._mapping = mapping
         self.__array_interface__ = {
             "shape": shape,
@@ -232,9 +269,10 @@ def _map(function, frame, caps, batch_id, on_gpu):
     format = described.format.decode()
     typestr = _typestr(format)
     planes = []
-    for plane, shape in zip(described.planes, _shapes(format, described.width, described.height)):
+    for index, shape in enumerate(_shapes(format, described.width, described.height)):
+        plane = described.planes[index]
         strides = _strides(shape, plane.stride, int(typestr[2:]))
-        layout = (mapping, plane.address, shape, strides, typestr)
+        layout = (mapping, index, plane.address, shape, strides, typestr)
         planes.append(CudaArray(*layout, described.gpu_id) if on_gpu else _HostPlane(*layout))
     return tuple(planes)
 
@@ -243,8 +281,18 @@ class _Mapping:
     """Holds a mapped buffer until nothing refers to its planes any more."""
 
     def __init__(self, library, handle):
+        self._library = library
+        self._handle = handle
         finalizer = weakref.finalize(self, library.rsdetectnet_unmap, handle)
         finalizer.atexit = False
+
+    def capsule(self, plane):
+        """A plane as DLPack passes it on; the tensor in it holds the buffer as well, even after Python has ended."""
+        error = ctypes.create_string_buffer(_SENTENCE)
+        tensor = self._library.rsdetectnet_dlpack(self._handle, plane, error, _SENTENCE)
+        if not tensor:
+            raise BufferError(error.value.decode())
+        return _capsule()(tensor)
 
 
 def _planes_of(function, array, fits, takes):
@@ -330,6 +378,7 @@ def _caps(format, width, height, framerate, features=""):
 # The C functions of pipelines/rsdetectnet.h and of GStreamer. Python's hash of a Gst.Buffer, Gst.Sample or Gst.Caps
 # is its address.
 
+_DL_CUDA = 2
 _SENTENCE = 1024
 _NO_TIME = 2**64 - 1
 _MAP_WRITE = 2
@@ -395,6 +444,8 @@ def _plugin():
     library.rsdetectnet_map.restype = pointer
     library.rsdetectnet_unmap.argtypes = [pointer]
     library.rsdetectnet_unmap.restype = None
+    library.rsdetectnet_dlpack.argtypes = [pointer, number, text, size]
+    library.rsdetectnet_dlpack.restype = pointer
     library.rsdetectnet_copy_to_cuda.argtypes = [pointer, pointer, number, pointer, time, time, text, size]
     library.rsdetectnet_copy_to_cuda.restype = ctypes.c_int
     return library
@@ -410,80 +461,10 @@ def _gstreamer():
     return library
 
 
-# DLPack (dlpack.h of version 0.8): a struct that the consumer frees by calling its deleter, in a capsule named
-# "dltensor" that the consumer renames when it takes over.
-
-_DL_CUDA = 2
-_DL_UINT = 1
-
-
-class _DLTensor(ctypes.Structure):
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("type_code", ctypes.c_uint8),
-        ("type_bits", ctypes.c_uint8),
-        ("type_lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    ]
-
-
-class _DLManagedTensor(ctypes.Structure):
-    _fields_ = [
-        ("tensor", _DLTensor),
-        ("manager_context", ctypes.c_void_p),
-        ("deleter", ctypes.c_void_p),
-    ]
-
-
-#: By the address of the struct, what must live as long as the consumer's array.
-_exported = {}
-
-
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-def _delete(managed):
-    _exported.pop(managed, None)
-
-
-@ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
-def _destroy_capsule(capsule):
-    """Frees what no consumer took over; the capsule is given as an address, as it has no reference any more."""
-    api = _python()
-    if api.PyCapsule_IsValid(capsule, b"dltensor"):
-        _delete(api.PyCapsule_GetPointer(capsule, b"dltensor"))
-
-
 @functools.lru_cache(maxsize=None)
-def _python():
-    # An instance of its own, so that nobody else's argument types are changed.
-    api = ctypes.PyDLL(None)
-    api.PyCapsule_New.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    api.PyCapsule_New.restype = ctypes.py_object
-    api.PyCapsule_IsValid.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-    api.PyCapsule_IsValid.restype = ctypes.c_int
-    api.PyCapsule_GetPointer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-    api.PyCapsule_GetPointer.restype = ctypes.c_void_p
-    return api
-
-
-def _capsule(array):
-    itemsize = int(array.typestr[2:])
-    lengths = ctypes.c_int64 * len(array.shape)
-    shape = lengths(*array.shape)
-    strides = lengths(*(stride // itemsize for stride in array.strides))
-    if any(stride % itemsize for stride in array.strides):
-        raise BufferError("DLPack has no rows that start within a sample")
-    managed = _DLManagedTensor()
-    managed.tensor.data = array._address
-    managed.tensor.device_type, managed.tensor.device_id = array.__dlpack_device__()
-    managed.tensor.ndim = len(array.shape)
-    managed.tensor.type_code, managed.tensor.type_bits, managed.tensor.type_lanes = _DL_UINT, 8 * itemsize, 1
-    managed.tensor.shape, managed.tensor.strides = shape, strides
-    managed.deleter = ctypes.cast(_delete, ctypes.c_void_p).value
-    address = ctypes.addressof(managed)
-    _exported[address] = (array, managed, shape, strides)
-    return _python().PyCapsule_New(address, b"dltensor", ctypes.cast(_destroy_capsule, ctypes.c_void_p).value)
+def _capsule():
+    """The one function that is called with Python's lock held, as it makes an object."""
+    function = ctypes.PyDLL(_plugin()._name).rsdetectnet_dlpack_capsule
+    function.argtypes = [ctypes.c_void_p]
+    function.restype = ctypes.py_object
+    return function

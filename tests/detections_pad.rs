@@ -2,8 +2,9 @@
 
 mod common;
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use common::*;
 use gst::prelude::*;
@@ -36,8 +37,8 @@ fn harness(element: &gst::Element) -> Harness {
     harness
 }
 
-/// Sends frames through a pipeline whose element is named `d`, and waits for its end.
-fn run(branches: &str, frames: u64) {
+/// A pipeline whose element is named `d`, and where its frames go in.
+fn pipeline(branches: &str) -> (gst::Pipeline, gst_app::AppSrc) {
     init();
     let labels = tests_file("models/colors.labels.txt");
     let pipeline = gst::parse::launch(&format!(
@@ -51,6 +52,12 @@ fn run(branches: &str, frames: u64) {
     let source = pipeline.by_name("in").unwrap();
     let source = source.downcast::<gst_app::AppSrc>().unwrap();
     source.set_caps(Some(&picture(0).info().to_caps().unwrap()));
+    (pipeline, source)
+}
+
+/// Sends frames through such a pipeline, and waits for its end.
+fn run(branches: &str, frames: u64) {
+    let (pipeline, source) = pipeline(branches);
     pipeline.set_state(gst::State::Playing).unwrap();
     for number in 0..frames {
         source.push_buffer(frame(number)).unwrap();
@@ -178,6 +185,31 @@ fn a_tcp_client_gets_a_line_for_every_frame() {
         9,
     );
     check_lines(&reader.join().unwrap(), 9, "d");
+}
+
+#[test]
+fn a_client_of_a_tcp_server_gets_a_line_for_every_frame_since_it_connected() {
+    let (pipeline, source) =
+        pipeline("d.detections ! tcpserversink name=server host=127.0.0.1 port=0");
+    let server = pipeline.by_name("server").unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let port = server.property::<i32>("current-port") as u16;
+    let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let start = Instant::now();
+    while server.property::<u32>("num-handles") == 0 {
+        assert!(start.elapsed() < Duration::from_secs(60), "no client");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for number in 0..9 {
+        source.push_buffer(frame(number)).unwrap();
+    }
+    let lines = std::io::BufReader::new(client).lines().take(9);
+    let text: String = lines.map(|line| line.unwrap() + "\n").collect();
+    pipeline.set_state(gst::State::Null).unwrap();
+    check_lines(&text, 9, "d");
 }
 
 #[test]

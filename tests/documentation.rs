@@ -4,14 +4,15 @@ mod common;
 
 use common::*;
 
-/// The gst-launch-1.0 commands in a text, without options, lines joined.
+/// The gst-launch-1.0 commands in a text, without options and what their output is piped into, lines joined.
 fn pipelines(text: &str) -> Vec<String> {
     let joined = text.replace("\\\n", " ").replace("///", "");
     joined
         .lines()
         .filter_map(|line| line.trim().strip_prefix("gst-launch-1.0 "))
         .map(|line| {
-            let words = line
+            let command = line.split(" | ").next().unwrap_or_default();
+            let words = command
                 .split_whitespace()
                 .skip_while(|word| word.starts_with('-'));
             words.collect::<Vec<_>>().join(" ").replace('\'', "")

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use gstrsdetectnet::{cuda, decode, preprocess};
+use gstrsdetectnet::{crop, cuda, decode, preprocess};
 
 fn committed() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/kernels.ptx");
@@ -52,6 +52,7 @@ fn parameters_have_the_size_that_the_kernels_expect() {
         ("decode", size_of::<decode::cuda::Launch>()),
         ("suppress", size_of::<decode::cuda::Launch>()),
         ("overlay", size_of::<cuda::draw::Canvas>()),
+        ("crop", size_of::<crop::cuda::Launch>()),
     ] {
         let declaration = format!("{kernel}_param_0[{size}]");
         assert!(ptx.contains(&declaration), "{declaration}");

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use common::*;
 
-#[test]
-fn python_reads_detections_and_sees_frames_without_a_copy() {
+/// Runs a file of tests/python, in which so many tests pass; skipped where Python lacks what it needs.
+fn run(file: &str, tests: usize) {
     // The system's own Python, as PyGObject belongs to it.
     let python = "/usr/bin/python3";
     let present = Command::new(python)
@@ -24,7 +24,7 @@ fn python_reads_detections_and_sees_frames_without_a_copy() {
     std::os::unix::fs::symlink(library(), folder.path().join("libgstrsdetectnet.so")).unwrap();
     let pipelines = tests_file("../pipelines");
     let output = Command::new(python)
-        .arg(tests_file("python/test_rsdetectnet.py"))
+        .arg(tests_file("python").join(file))
         .env("PYTHONPATH", pipelines)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("GST_PLUGIN_PATH", folder.path())
@@ -33,8 +33,16 @@ fn python_reads_detections_and_sees_frames_without_a_copy() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    assert!(
-        text.contains("Ran 17 tests") && !text.contains("skipped"),
-        "{text}"
-    );
+    let ran = format!("Ran {tests} tests");
+    assert!(text.contains(&ran) && !text.contains("skipped"), "{text}");
+}
+
+#[test]
+fn python_reads_detections_and_sees_frames_without_a_copy() {
+    run("test_rsdetectnet.py", 23);
+}
+
+#[test]
+fn what_the_readme_says_to_those_who_write_python_is_true() {
+    run("test_readme.py", 4);
 }

@@ -1,6 +1,7 @@
 //! The pixels of a buffer where they lie, as addresses.
 
 use std::ffi::{CStr, c_char};
+use std::sync::Arc;
 
 use gst::glib::translate::from_glib_none;
 use gst_video::VideoInfo;
@@ -39,18 +40,27 @@ pub struct CFrame {
 
 const _: () = assert!(size_of::<CFrame>() == 72 && std::mem::offset_of!(CFrame, planes) == 24);
 
-/// `RsDetectNetMapping`: what keeps the pixels where they are.
-pub enum Mapping {
-    System(SystemMapping),
-    Cuda(CudaFrame),
-    Nvmm {
-        _buffer: NvmmBuffer,
-        _context: Context,
-    },
+/// `RsDetectNetMapping`: a frame, and what keeps its pixels where they are. C holds it as an [`Arc`], of which each
+/// of DLPack's tensors has one more.
+pub struct Mapping {
+    pub(super) frame: MappedPlanes,
+    /// Never looked at: what the planes lie in.
+    _held: Box<dyn Send + Sync>,
+}
+
+/// A frame that is mapped, in the words of C.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MappedPlanes {
+    pub format: PixelFormat,
+    pub width: u32,
+    pub height: u32,
+    /// -1 for system memory.
+    pub gpu_id: i32,
+    pub planes: [CPlane; 3],
 }
 
 /// A mapped buffer together with the reference that the mapping borrows from.
-pub struct SystemMapping {
+struct SystemMapping {
     // Dropped first, as it borrows from the buffer.
     frame: MappedFrame<'static>,
     _buffer: gst::Buffer,
@@ -82,7 +92,7 @@ pub unsafe extern "C" fn rsdetectnet_map(
     frame: *mut CFrame,
     error: *mut c_char,
     error_size: usize,
-) -> *mut Mapping {
+) -> *const Mapping {
     // SAFETY: the caller vouches for the text.
     let complaint = unsafe { Complaint::new(error, error_size) };
     let mapping = complaint.keep(|| {
@@ -92,14 +102,12 @@ pub unsafe extern "C" fn rsdetectnet_map(
         // SAFETY: the caller's buffer and caps live; these are references of their own.
         let (buffer, caps): (gst::Buffer, Option<gst::Caps>) =
             unsafe { (from_glib_none(buffer), from_glib_none(caps)) };
-        let (mapping, described) = map(buffer, caps.as_deref(), batch_id as usize)?;
+        let mapping = map(buffer, caps.as_deref(), batch_id as usize)?;
         // SAFETY: the caller has room for one.
-        unsafe { frame.write(described) };
+        unsafe { frame.write(mapping.frame.described()) };
         Ok(mapping)
     });
-    mapping.map_or(std::ptr::null_mut(), |mapping| {
-        Box::into_raw(Box::new(mapping))
-    })
+    mapping.map_or(std::ptr::null(), |mapping| Arc::into_raw(Arc::new(mapping)))
 }
 
 /// Gives the pixels back; null is passed over.
@@ -107,10 +115,10 @@ pub unsafe extern "C" fn rsdetectnet_map(
 /// # Safety
 /// `mapping` came from [`rsdetectnet_map`] and was not given back yet, or is null.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rsdetectnet_unmap(mapping: *mut Mapping) {
+pub unsafe extern "C" fn rsdetectnet_unmap(mapping: *const Mapping) {
     if !mapping.is_null() {
         // SAFETY: the caller vouches for it.
-        drop(unsafe { Box::from_raw(mapping) });
+        drop(unsafe { Arc::from_raw(mapping) });
     }
 }
 
@@ -118,7 +126,7 @@ fn map(
     buffer: gst::Buffer,
     caps: Option<&gst::CapsRef>,
     batch_id: usize,
-) -> Result<(Mapping, CFrame), String> {
+) -> Result<Mapping, String> {
     let info = info(&buffer, caps)?;
     let memory = match caps {
         Some(caps) => Memory::from_caps(caps),
@@ -159,11 +167,11 @@ fn info(buffer: &gst::BufferRef, caps: Option<&gst::CapsRef>) -> Result<VideoInf
         })
 }
 
-fn map_system(buffer: gst::Buffer, info: VideoInfo) -> Result<(Mapping, CFrame), String> {
+fn map_system(buffer: gst::Buffer, info: VideoInfo) -> Result<Mapping, String> {
     let unsupported = || format!("{} frames are not supported", info.format());
     let shape = FrameShape::new(info.clone()).ok_or_else(unsupported)?;
     let mapping = SystemMapping::new(buffer, &shape)?;
-    let described = {
+    let frame = {
         let view = mapping.frame.view().map_err(|error| error.to_string())?;
         let plane = |plane: &crate::frame::system::Plane| CPlane {
             address: plane.data.as_ptr() as u64,
@@ -173,12 +181,21 @@ fn map_system(buffer: gst::Buffer, info: VideoInfo) -> Result<(Mapping, CFrame),
             true => plane(&view.planes[index]),
             false => CPlane::default(),
         });
-        describe(view.format, info.width(), info.height(), -1, planes)
+        MappedPlanes {
+            format: view.format,
+            width: info.width(),
+            height: info.height(),
+            gpu_id: -1,
+            planes,
+        }
     };
-    Ok((Mapping::System(mapping), described))
+    Ok(Mapping {
+        frame,
+        _held: Box::new(mapping),
+    })
 }
 
-fn map_cuda(buffer: &gst::Buffer, info: &VideoInfo) -> Result<(Mapping, CFrame), String> {
+fn map_cuda(buffer: &gst::Buffer, info: &VideoInfo) -> Result<Mapping, String> {
     let mapped = CudaFrame::map(buffer, info).map_err(|error| error.to_string())?;
     let frame = mapped.frame();
     let primary = Context::primary(frame.gpu_id).map_err(|error| error.to_string())?;
@@ -190,14 +207,13 @@ fn map_cuda(buffer: &gst::Buffer, info: &VideoInfo) -> Result<(Mapping, CFrame),
         );
     }
     mapped.synchronize();
-    Ok((Mapping::Cuda(mapped), describe_device(&frame)?))
+    Ok(Mapping {
+        frame: on_gpu(&frame)?,
+        _held: Box::new(mapped),
+    })
 }
 
-fn map_nvmm(
-    buffer: &gst::Buffer,
-    info: &VideoInfo,
-    batch_id: usize,
-) -> Result<(Mapping, CFrame), String> {
+fn map_nvmm(buffer: &gst::Buffer, info: &VideoInfo, batch_id: usize) -> Result<Mapping, String> {
     // Surface arrays of Jetson, which has one GPU, become visible in the context that is current.
     let context = Context::primary(0).map_err(|error| error.to_string())?;
     let mapped = NvmmBuffer::map(buffer, info).map_err(|error| error.to_string())?;
@@ -205,14 +221,13 @@ fn map_nvmm(
         let _current = context.enter().map_err(|error| error.to_string())?;
         mapped.frame(batch_id).map_err(|error| error.to_string())?
     };
-    let mapping = Mapping::Nvmm {
-        _buffer: mapped,
-        _context: context,
-    };
-    Ok((mapping, describe_device(&frame)?))
+    Ok(Mapping {
+        frame: on_gpu(&frame)?,
+        _held: Box::new((mapped, context)),
+    })
 }
 
-fn describe_device(frame: &DeviceFrame) -> Result<CFrame, String> {
+fn on_gpu(frame: &DeviceFrame) -> Result<MappedPlanes, String> {
     if frame.storage != DeviceStorage::Pitch {
         return Err(
             "the frame is stored in tiles, which have no rows to point at; on Jetson put \
@@ -220,29 +235,28 @@ fn describe_device(frame: &DeviceFrame) -> Result<CFrame, String> {
                 .into(),
         );
     }
-    let planes = frame.planes.map(|plane| CPlane {
-        address: plane.pointer,
-        stride: plane.pitch as u64,
-    });
-    let (width, height) = (frame.width as u32, frame.height as u32);
-    let gpu_id = i32::try_from(frame.gpu_id).unwrap_or(i32::MAX);
-    Ok(describe(frame.format, width, height, gpu_id, planes))
+    Ok(MappedPlanes {
+        format: frame.format,
+        width: frame.width as u32,
+        height: frame.height as u32,
+        gpu_id: i32::try_from(frame.gpu_id).unwrap_or(i32::MAX),
+        planes: frame.planes.map(|plane| CPlane {
+            address: plane.pointer,
+            stride: plane.pitch as u64,
+        }),
+    })
 }
 
-fn describe(
-    format: PixelFormat,
-    width: u32,
-    height: u32,
-    gpu_id: i32,
-    planes: [CPlane; 3],
-) -> CFrame {
-    CFrame {
-        format: name(format).as_ptr(),
-        width,
-        height,
-        gpu_id,
-        plane_count: format.planes() as u32,
-        planes,
+impl MappedPlanes {
+    fn described(&self) -> CFrame {
+        CFrame {
+            format: name(self.format).as_ptr(),
+            width: self.width,
+            height: self.height,
+            gpu_id: self.gpu_id,
+            plane_count: self.format.planes() as u32,
+            planes: self.planes,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! in a buffer, where its pixels lie, and a way of GPU memory into a buffer. pipelines/rsdetectnet.py calls them.
 
 mod detections;
+mod dlpack;
 mod mapping;
 mod upload;
 
@@ -9,6 +10,7 @@ use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use detections::{CDetection, rsdetectnet_detections};
+pub use dlpack::{DLManagedTensor, rsdetectnet_dlpack, rsdetectnet_dlpack_capsule};
 pub use mapping::{CFrame, CPlane, Mapping, rsdetectnet_map, rsdetectnet_unmap};
 pub use upload::rsdetectnet_copy_to_cuda;
 

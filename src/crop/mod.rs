@@ -13,6 +13,7 @@
 //!    around it.
 
 mod color;
+pub mod cuda;
 mod lanes;
 pub mod recycle;
 pub mod render;

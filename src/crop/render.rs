@@ -239,7 +239,12 @@ impl Renderer {
 impl Table {
     fn new(grid: &'static Grid, task: &Task) -> Self {
         let Task { source, target, .. } = *task;
-        let picture = picture(task);
+        let picture = picture(
+            task.resize,
+            (source.width, source.height),
+            target.format,
+            (target.width, target.height),
+        );
         let (columns_step, rows_step) = match (grid.half_width, grid.half_height) {
             (false, _) => (1, 1),
             (true, false) => (2, 1),
@@ -292,26 +297,29 @@ impl Table {
     }
 }
 
-/// Where the source lies in the target, in pixels of the target, with whole chroma samples.
-fn picture(task: &Task) -> Rectangle {
-    let Task { source, target, .. } = *task;
-    let (mut width, mut height) = (target.width, target.height);
-    if task.resize == CropResize::Letterbox {
-        let ratio = (target.width as f64 / source.width as f64)
-            .min(target.height as f64 / source.height as f64);
-        let (columns, rows) = target.format.subsampling();
+/// Where a source of a size lies in a target of another, in pixels of the target, with whole chroma samples.
+pub(super) fn picture(
+    resize: CropResize,
+    (source_width, source_height): (usize, usize),
+    format: PixelFormat,
+    (target_width, target_height): (usize, usize),
+) -> Rectangle {
+    let (columns, rows) = format.subsampling();
+    let (mut width, mut height) = (target_width, target_height);
+    if resize == CropResize::Letterbox {
+        let ratio = (target_width as f64 / source_width as f64)
+            .min(target_height as f64 / source_height as f64);
         let fit = |size: usize, step: usize, limit: usize| {
             let pixels = (size as f64 * ratio / step as f64).round() as usize * step;
             pixels.max(step).min(limit)
         };
-        width = fit(source.width, columns, target.width);
-        height = fit(source.height, rows, target.height);
+        width = fit(source_width, columns, target_width);
+        height = fit(source_height, rows, target_height);
     }
-    let (columns, rows) = target.format.subsampling();
     let middle = |free: usize, step: usize| free / 2 - free / 2 % step;
     Rectangle {
-        x: middle(target.width - width, columns),
-        y: middle(target.height - height, rows),
+        x: middle(target_width - width, columns),
+        y: middle(target_height - height, rows),
         width,
         height,
     }

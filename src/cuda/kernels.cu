@@ -3,3 +3,4 @@
 #include "kernels/decode.cuh"
 #include "kernels/suppress.cuh"
 #include "kernels/overlay.cuh"
+#include "kernels/crop.cuh"

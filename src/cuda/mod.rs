@@ -16,12 +16,13 @@ pub mod upload;
 use std::ffi::{CStr, c_void};
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use cust::module::Module;
 use cust::sys;
 
 use self::context::Context;
+use crate::lock;
 
 pub use driver::{CudaError, DriverError};
 
@@ -84,6 +85,7 @@ pub struct Kernels {
     pub(crate) decode: Kernel,
     pub(crate) suppress: Kernel,
     pub(crate) overlay: Kernel,
+    pub(crate) crop: Kernel,
     _module: Module,
 }
 
@@ -96,12 +98,23 @@ pub struct SharedKernels {
 }
 
 impl SharedKernels {
-    pub fn load(context: &Context) -> Result<Arc<Self>, CudaError> {
+    /// Those of a context, which are loaded where nobody has them yet.
+    pub fn of(context: &Context) -> Result<Arc<Self>, CudaError> {
+        static LOADED: Mutex<Vec<Weak<SharedKernels>>> = Mutex::new(Vec::new());
+
+        let mut loaded = lock(&LOADED);
+        loaded.retain(|kernels| kernels.strong_count() > 0);
+        let mut there = loaded.iter().filter_map(Weak::upgrade);
+        if let Some(kernels) = there.find(|k| k.context.handle() == context.handle()) {
+            return Ok(kernels);
+        }
         let _current = context.enter()?;
-        Ok(Arc::new(Self {
+        let kernels = Arc::new(Self {
             kernels: ManuallyDrop::new(Kernels::load()?),
             context: context.clone(),
-        }))
+        });
+        loaded.push(Arc::downgrade(&kernels));
+        Ok(kernels)
     }
 }
 
@@ -140,6 +153,7 @@ impl Kernels {
             decode: kernel("decode", [256, 1, 1])?,
             suppress: kernel("suppress", [512, 1, 1])?,
             overlay: kernel("overlay", [256, 1, 1])?,
+            crop: kernel("crop", [256, 1, 1])?,
             _module: module,
         })
     }

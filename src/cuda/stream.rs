@@ -99,6 +99,8 @@ pub struct Event(sys::CUevent);
 
 // SAFETY: an event may be used from any thread whose current context is the event's.
 unsafe impl Send for Event {}
+// SAFETY: the driver locks its events.
+unsafe impl Sync for Event {}
 
 impl Event {
     /// In the current context; a host that waits for it sleeps.

@@ -32,6 +32,7 @@ use crate::preprocess::Shrinking;
 use crate::preprocess::cuda::PreprocessError;
 
 pub use crate::engine::tensorrt::Precision;
+pub use sharing::Streams;
 pub use tensorrt::TensorRtModel;
 
 use self::pool::HostModel;
@@ -277,6 +278,14 @@ impl Detector {
         match &self.engine {
             Engine::Host(model) => model.description(),
             Engine::Gpu(stream) => stream.model().description(),
+        }
+    }
+
+    /// The streams that share the model.
+    pub fn streams(&self) -> &Streams {
+        match &self.engine {
+            Engine::Host(model) => model.streams(),
+            Engine::Gpu(stream) => stream.model().streams(),
         }
     }
 

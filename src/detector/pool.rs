@@ -6,12 +6,12 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::growth::Growth;
 use super::host::HostDetector;
+use super::sharing::Streams;
 use super::{DetectError, DetectorOptions, LoadError, LoadProgress, Timings};
 use crate::decode::{Layout, Selection};
 use crate::detection::Detection;
@@ -33,57 +33,53 @@ pub struct HostModel {
     most_copies: usize,
     inspection: Mutex<Option<Duration>>,
     growth: Growth,
-    desks: Arc<Desks>,
+    desks: Arc<Desks<Box<HostDetector>>>,
 }
 
 /// The copies, and who waits for one.
-struct Desks {
-    /// Streams that use the model.
-    streams: AtomicUsize,
-    state: Mutex<State>,
+struct Desks<D> {
+    streams: Streams,
+    /// No more than these work at once.
+    threads: usize,
+    state: Mutex<State<D>>,
 }
 
-struct State {
+struct State<D> {
     /// On all threads, for a lone stream; None while it is in use.
-    wide: Option<HostDetector>,
-    /// Of several, those that are not in use.
-    narrow: Vec<HostDetector>,
+    wide: Option<D>,
+    /// Of several on a share of the threads each, those that are not in use.
+    narrow: Vec<D>,
     /// How many copies there are besides the wide one, and which set of them is the latest.
     copies: usize,
     set: usize,
+    /// Threads of the copies that are in use.
+    busy: usize,
     waiting: VecDeque<Arc<Condvar>>,
 }
 
 /// A copy in use.
-struct Turn<'a> {
-    detector: Option<HostDetector>,
+struct Turn<'a, D> {
+    copy: Option<D>,
     /// None for the wide one.
     set: Option<usize>,
-    desks: &'a Desks,
+    threads: usize,
+    desks: &'a Desks<D>,
 }
 
 impl HostModel {
     pub fn load(options: &DetectorOptions) -> Result<Self, LoadError> {
         let wide = HostDetector::load(options)?;
+        let threads = threads(options.threads);
         let most_copies = MOST_MEMORY / wide.model_bytes().max(1);
         Ok(Self {
             description: wide.description().to_owned(),
             layout: wide.layout().clone(),
             labels: wide.labels().clone(),
             options: options.clone(),
-            most_copies: most_copies.min(threads(options.threads)),
+            most_copies: most_copies.min(threads),
             inspection: Mutex::default(),
             growth: Growth::new(1),
-            desks: Arc::new(Desks {
-                streams: AtomicUsize::new(0),
-                state: Mutex::new(State {
-                    wide: Some(wide),
-                    narrow: Vec::new(),
-                    copies: 0,
-                    set: 0,
-                    waiting: VecDeque::new(),
-                }),
-            }),
+            desks: Arc::new(Desks::new(Box::new(wide), threads)),
         })
     }
 
@@ -105,10 +101,14 @@ impl HostModel {
         &self.inspection
     }
 
+    /// The streams that share the model.
+    pub fn streams(&self) -> &Streams {
+        &self.desks.streams
+    }
+
     /// One more stream uses the model.
     pub fn join(&self) {
-        let streams = self.desks.streams.fetch_add(1, Ordering::AcqRel) + 1;
-        let copies = streams.min(self.most_copies) as u32;
+        let copies = self.desks.streams.join().min(self.most_copies) as u32;
         self.growth.expect(copies, || {
             let (desks, options) = (Arc::clone(&self.desks), self.options.clone());
             let most = self.most_copies;
@@ -116,14 +116,14 @@ impl HostModel {
                 let copies = (copies as usize).min(most);
                 let mut narrow = Vec::with_capacity(copies);
                 let options = DetectorOptions {
-                    threads: (threads(options.threads) / copies).max(1),
+                    threads: desks.share(copies),
                     ..options.clone()
                 };
                 for _ in 0..copies {
                     if let ControlFlow::Break(()) = progress("copies of the model", None) {
                         return Ok(false);
                     }
-                    narrow.push(HostDetector::load(&options)?);
+                    narrow.push(Box::new(HostDetector::load(&options)?));
                 }
                 desks.replace(narrow);
                 Ok(true)
@@ -133,7 +133,7 @@ impl HostModel {
 
     /// A stream uses the model no longer.
     pub fn leave(&self) {
-        self.desks.streams.fetch_sub(1, Ordering::AcqRel);
+        self.desks.streams.leave();
     }
 
     /// Replaces `detections` by what the network finds in the frame, best first, when it is this stream's turn.
@@ -143,16 +143,36 @@ impl HostModel {
         selection: &Selection,
         detections: &mut Vec<Detection>,
     ) -> Result<Timings, DetectError> {
-        match &mut self.desks.turn().detector {
+        match &mut self.desks.turn().copy {
             Some(detector) => detector.detect(frame, selection, detections),
             None => Ok(Timings::default()),
         }
     }
 }
 
-impl Desks {
+impl<D> Desks<D> {
+    fn new(wide: D, threads: usize) -> Self {
+        Self {
+            streams: Streams::default(),
+            threads,
+            state: Mutex::new(State {
+                wide: Some(wide),
+                narrow: Vec::new(),
+                copies: 0,
+                set: 0,
+                busy: 0,
+                waiting: VecDeque::new(),
+            }),
+        }
+    }
+
+    /// The threads of each of so many copies.
+    fn share(&self, copies: usize) -> usize {
+        (self.threads / copies.max(1)).max(1)
+    }
+
     /// A copy of the model, in the order in which they are asked for.
-    fn turn(&self) -> Turn<'_> {
+    fn turn(&self) -> Turn<'_, D> {
         let mut state = lock(&self.state);
         let mut own = None;
         loop {
@@ -160,17 +180,12 @@ impl Desks {
                 (Some(own), Some(front)) => Arc::ptr_eq(own, front),
                 (_, front) => front.is_none(),
             };
-            let alone = self.streams.load(Ordering::Acquire) <= 1;
-            if first && let Some((detector, set)) = state.take(alone) {
+            if first && let Some(turn) = self.take(&mut state) {
                 if own.is_some() {
                     state.waiting.pop_front();
                 }
                 state.wake_first();
-                return Turn {
-                    detector: Some(detector),
-                    set,
-                    desks: self,
-                };
+                return turn;
             }
             let woken = own.get_or_insert_with(|| {
                 let woken = Arc::new(Condvar::new());
@@ -182,8 +197,31 @@ impl Desks {
         }
     }
 
+    /// A copy that is not in use, of those for as many streams as there are, if enough threads are idle.
+    fn take(&self, state: &mut State<D>) -> Option<Turn<'_, D>> {
+        let alone = self.streams.count() <= 1 || state.copies == 0;
+        let threads = match alone {
+            true => self.threads,
+            false => self.share(state.copies),
+        };
+        if state.busy + threads > self.threads {
+            return None;
+        }
+        let copy = match alone {
+            true => state.wide.take()?,
+            false => state.narrow.pop()?,
+        };
+        state.busy += threads;
+        Some(Turn {
+            copy: Some(copy),
+            set: (!alone).then_some(state.set),
+            threads,
+            desks: self,
+        })
+    }
+
     /// Puts a new set in the place of the one before, whose copies go when they are given back.
-    fn replace(&self, narrow: Vec<HostDetector>) {
+    fn replace(&self, narrow: Vec<D>) {
         let old = {
             let mut state = lock(&self.state);
             state.set += 1;
@@ -196,15 +234,7 @@ impl Desks {
     }
 }
 
-impl State {
-    /// A copy that is not in use, if there is one for as many streams as there are.
-    fn take(&mut self, alone: bool) -> Option<(HostDetector, Option<usize>)> {
-        if alone || self.copies == 0 {
-            return self.wide.take().map(|detector| (detector, None));
-        }
-        self.narrow.pop().map(|detector| (detector, Some(self.set)))
-    }
-
+impl<D> State<D> {
     fn wake_first(&self) {
         if let Some(first) = self.waiting.front() {
             first.notify_one();
@@ -212,22 +242,26 @@ impl State {
     }
 }
 
-impl Drop for Turn<'_> {
+impl<D> Drop for Turn<'_, D> {
     fn drop(&mut self) {
         let mut state = lock(&self.desks.state);
+        state.busy -= self.threads;
         let of_an_earlier_set = match self.set {
             None => {
-                state.wide = self.detector.take();
+                state.wide = self.copy.take();
                 None
             }
             Some(set) if set == state.set => {
-                state.narrow.extend(self.detector.take());
+                state.narrow.extend(self.copy.take());
                 None
             }
-            Some(_) => self.detector.take(),
+            Some(_) => self.copy.take(),
         };
         state.wake_first();
         drop(state);
         drop(of_an_earlier_set);
     }
 }
+
+#[cfg(test)]
+mod tests;

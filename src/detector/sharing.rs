@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -34,11 +35,31 @@ struct State<T> {
     model: Weak<T>,
 }
 
-type Places<T> = Vec<(Key, Arc<Place<T>>)>;
+/// How many streams use a model now.
+#[derive(Clone, Debug, Default)]
+pub struct Streams(Arc<AtomicUsize>);
+
+impl Streams {
+    /// One more; says how many that makes.
+    pub(super) fn join(&self) -> usize {
+        self.0.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    pub(super) fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A place and what its model was loaded from.
+type Labelled<T> = (Key, Arc<Place<T>>);
 
 /// The models of one kind.
 pub struct Shelf<T> {
-    places: Lazy<Mutex<Places<T>>>,
+    places: Lazy<Mutex<Vec<Labelled<T>>>>,
 }
 
 impl<T> Shelf<T> {
@@ -77,7 +98,10 @@ impl<T> Shelf<T> {
             if let ControlFlow::Break(()) = progress("another element loads the model", None) {
                 return Err(LoadError::Cancelled);
             }
-            let waited = place.changed.wait_timeout(lock(&place.state), LOOK);
+            let loading = |state: &mut State<T>| state.loading;
+            let waited = place
+                .changed
+                .wait_timeout_while(lock(&place.state), LOOK, loading);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.loading = true;
@@ -123,3 +147,6 @@ fn stamp(path: Option<&Path>) -> Option<(u64, SystemTime)> {
     let metadata = std::fs::metadata(path?).ok()?;
     Some((metadata.len(), metadata.modified().ok()?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use self::painter::Painter;
 use self::upload::{UploadSlot, Uploads};
 use super::growth::Growth;
 use super::scheduler::{BATCHES_UNDER_WAY, MAX_BATCH, Scheduler, Ticket};
+use super::sharing::Streams;
 use super::{CAT, DetectError, DetectorOptions, Drawing, Frames, LoadError, LoadProgress, Timings};
 use crate::cuda::SharedKernels;
 use crate::cuda::context::Context;
@@ -32,6 +33,7 @@ pub struct TensorRtModel {
     labels: Labels,
     options: DetectorOptions,
     inspection: Mutex<Option<Duration>>,
+    streams: Streams,
     /// Frames that all streams together may have under way.
     expected: AtomicUsize,
     kernels: Arc<SharedKernels>,
@@ -50,7 +52,7 @@ impl TensorRtModel {
         let _current = context.enter()?;
         let engine = load_engine(options, 1, &context, progress)?;
         let loaded = engine.describe(&context)?;
-        let kernels = SharedKernels::load(&context)?;
+        let kernels = SharedKernels::of(&context)?;
         let scheduler = Arc::default();
         add_lanes(&scheduler, &engine, options, &kernels, &context)?;
         let most = engine.max_batch();
@@ -66,6 +68,7 @@ impl TensorRtModel {
             labels: loaded.labels,
             options: options.clone(),
             inspection: Mutex::default(),
+            streams: Streams::default(),
             expected: AtomicUsize::new(0),
             kernels,
             growth: Growth::new(most),
@@ -99,6 +102,11 @@ impl TensorRtModel {
     /// What one inspection takes, once it was measured.
     pub fn inspection(&self) -> &Mutex<Option<Duration>> {
         &self.inspection
+    }
+
+    /// The streams that share the model.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     /// So many frames may come at once from now on: larger batches are prepared on another thread, unless the batch
@@ -176,6 +184,7 @@ pub struct GpuRequest {
 
 impl GpuStream {
     pub fn new(model: Arc<TensorRtModel>) -> Self {
+        model.streams.join();
         Self {
             uploads: Arc::new(Uploads::new(model.context.clone())),
             painter: Mutex::default(),
@@ -258,6 +267,7 @@ impl GpuStream {
 impl Drop for GpuStream {
     fn drop(&mut self) {
         self.expect(0);
+        self.model.streams.leave();
     }
 }
 

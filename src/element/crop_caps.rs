@@ -1,17 +1,23 @@
 //! What caps the pad `crops` has: what downstream allows, as near to the crop itself as that is.
 
 use gst::prelude::*;
-use gst_video::{VideoFormat, VideoInfo};
+use gst_video::{VideoCapsBuilder, VideoFormat, VideoInfo};
 
 use super::branch::Stop;
-use crate::frame::buffer::{FrameShape, SYSTEM_FORMATS};
+use super::memory::{Format, caps_of_crops, formats_of_crops, memories_of_crops};
+use crate::frame::buffer::FrameShape;
+use crate::frame::memory::Memory;
 use crate::frame::video_info::pixel_format;
 
-/// What downstream allows, with the format chosen.
+/// What downstream allows for crops of a video, with memory and format chosen.
 #[derive(Debug)]
 pub(super) struct Allowed {
     structure: gst::Structure,
+    features: gst::CapsFeatures,
+    memory: Memory,
     format: VideoFormat,
+    /// The video.
+    video: Format,
 }
 
 /// Caps of crops, with what they say.
@@ -19,27 +25,62 @@ pub(super) struct Allowed {
 pub(super) struct CropFormat {
     pub caps: gst::Caps,
     pub shape: FrameShape,
+    pub memory: Memory,
+    /// All crops have this size.
+    pub fixed_size: bool,
+}
+
+impl CropFormat {
+    /// The frame's own format and size, in system memory.
+    pub fn native(info: &VideoInfo) -> Option<Self> {
+        Some(Self {
+            caps: info.to_caps().ok()?,
+            shape: FrameShape::new(info.clone())?,
+            memory: Memory::System,
+            fixed_size: false,
+        })
+    }
 }
 
 impl Allowed {
-    /// Asks downstream; takes the video's own format if it may.
-    pub fn ask(pad: &gst::Pad, video: &VideoInfo) -> Result<Self, Stop> {
-        let template = pad.pad_template_caps();
+    /// Asks downstream.
+    pub fn ask(pad: &gst::Pad, video: &Format) -> Result<Self, Stop> {
         let peer = pad.peer_query_caps(None);
-        let allowed = template.intersect_with_mode(&peer, gst::CapsIntersectMode::First);
-        preferences(video.format())
-            .into_iter()
-            .find_map(|format| {
-                let wanted = gst_video::VideoCapsBuilder::new().format(format).build();
-                let caps = allowed.intersect_with_mode(&wanted, gst::CapsIntersectMode::First);
-                let structure = caps.structure(0)?.to_owned();
-                Some(Self { structure, format })
+        let memories = memories_of_crops(video.memory);
+        Self::among(&peer, video, &memories).ok_or_else(|| {
+            let names: Vec<_> = memories.iter().map(|memory| memory.name()).collect();
+            Stop::Problem(format!(
+                "what is linked to it takes no video in {}, only {peer}",
+                names.join(" or ")
+            ))
+        })
+    }
+
+    /// The memory that downstream names first, and in it the video's own format if it may be that.
+    fn among(peer: &gst::Caps, video: &Format, memories: &[Memory]) -> Option<Self> {
+        let first = gst::CapsIntersectMode::First;
+        in_downstream_s_order(peer, memories).find_map(|memory| {
+            let allowed = caps_of_crops(&[memory]).intersect_with_mode(peer, first);
+            let formats = preferences(video.shape.info.format(), formats_of_crops(memory));
+            formats.into_iter().find_map(|format| {
+                let wanted = VideoCapsBuilder::new().any_features().format(format);
+                let caps = allowed.intersect_with_mode(&wanted.build(), first);
+                Some(Self {
+                    structure: caps.structure(0)?.to_owned(),
+                    features: caps.features(0)?.to_owned(),
+                    memory,
+                    format,
+                    video: video.clone(),
+                })
             })
-            .ok_or_else(|| {
-                Stop::Problem(format!(
-                    "what is linked to it takes no video in system memory, only {peer}"
-                ))
-            })
+        })
+    }
+
+    /// Whether it is about crops of this video: frames may be larger or smaller.
+    pub fn is_for(&self, video: &Format) -> bool {
+        let (own, other) = (&self.video.shape.info, &video.shape.info);
+        (self.video.memory, own.format(), own.par()) == (video.memory, other.format(), other.par())
+            && own.colorimetry() == other.colorimetry()
     }
 
     /// Whether every crop gets the same size.
@@ -76,10 +117,16 @@ impl Allowed {
             }
         }
         structure.fixate();
-        let caps = gst::Caps::from_iter([structure]);
+        let features = Some(self.features.clone());
+        let caps = gst::Caps::from_iter([(structure, features)]);
         let shape = VideoInfo::from_caps(&caps).ok().and_then(FrameShape::new);
         match shape {
-            Some(shape) => Ok(CropFormat { caps, shape }),
+            Some(shape) => Ok(CropFormat {
+                caps,
+                shape,
+                memory: self.memory,
+                fixed_size: self.has_fixed_size(),
+            }),
             None => Err(Stop::Problem(format!("crops cannot be {caps}"))),
         }
     }
@@ -112,8 +159,8 @@ fn is_yuv(format: VideoFormat) -> bool {
 }
 
 /// Formats by what a crop of the video loses in them: nothing, little, its full colours, all colours.
-fn preferences(video: VideoFormat) -> Vec<VideoFormat> {
-    let mut formats = SYSTEM_FORMATS.to_vec();
+fn preferences(video: VideoFormat, formats: &[VideoFormat]) -> Vec<VideoFormat> {
+    let mut formats = formats.to_vec();
     formats.sort_by_key(|format| match *format {
         same if same == video => 0,
         VideoFormat::Gray8 => 3,
@@ -121,6 +168,20 @@ fn preferences(video: VideoFormat) -> Vec<VideoFormat> {
         _ => 2,
     });
     formats
+}
+
+/// Those of the memories that downstream names, in its order; where it leaves the choice, in ours.
+fn in_downstream_s_order<'a>(
+    peer: &'a gst::Caps,
+    memories: &'a [Memory],
+) -> impl Iterator<Item = Memory> + 'a {
+    let named = peer.iter_with_features().flat_map(|(_, features)| {
+        let memory = Memory::from_features(features);
+        let any = features.is_any();
+        memories.iter().filter(move |own| any || **own == memory)
+    });
+    let all = if peer.is_any() { memories } else { &[] };
+    all.iter().chain(named).copied()
 }
 
 /// What caps say of a crop of this size, in pixels, of this video.
@@ -139,14 +200,18 @@ mod tests {
 
     use super::*;
 
-    fn caps_for(video: &str, downstream: &str, size: (u32, u32)) -> String {
+    fn video(caps: &str) -> Format {
         gst::init().unwrap();
-        let video = VideoInfo::from_caps(&gst::Caps::from_str(video).unwrap()).unwrap();
+        Format::from_caps(&gst::Caps::from_str(caps).unwrap()).unwrap()
+    }
+
+    fn caps_for(caps: &str, downstream: &str, size: (u32, u32)) -> String {
+        let video = video(caps);
         let template = gst::PadTemplate::new(
             "crops",
             gst::PadDirection::Src,
             gst::PadPresence::Request,
-            &crate::element::crops_pad::caps(),
+            &caps_of_crops(&ALL),
         );
         let pad = gst::Pad::from_template(&template.unwrap());
         let sink_caps = gst::Caps::from_str(downstream).unwrap();
@@ -158,7 +223,7 @@ mod tests {
         );
         let sink = gst::Pad::from_template(&sink_template.unwrap());
         pad.link_full(&sink, gst::PadLinkCheck::empty()).unwrap();
-        let native = native_info(&video, size.0, size.1).unwrap();
+        let native = native_info(&video.shape.info, size.0, size.1).unwrap();
         match Allowed::ask(&pad, &video).and_then(|allowed| allowed.caps_for(&native)) {
             Ok(format) => {
                 let info = &format.shape.info;
@@ -169,6 +234,7 @@ mod tests {
         }
     }
 
+    const ALL: [Memory; 3] = [Memory::Nvmm, Memory::Cuda, Memory::System];
     const NV12: &str = "video/x-raw,format=NV12,width=1920,height=1080";
     const RGB: &str = "video/x-raw,format=RGB,width=1920,height=1080";
 
@@ -206,5 +272,62 @@ mod tests {
             problem,
             "what is linked to it takes no video in system memory, only audio/x-raw"
         );
+    }
+
+    fn chosen(caps: &str, downstream: &str, memories: &[Memory]) -> Option<String> {
+        let video = video(caps);
+        let peer = gst::Caps::from_str(downstream).unwrap();
+        let allowed = Allowed::among(&peer, &video, memories)?;
+        let native = native_info(&video.shape.info, 300, 80).unwrap();
+        let crop = allowed.caps_for(&native).ok().unwrap();
+        assert_eq!(Memory::from_caps(&crop.caps), crop.memory);
+        assert!(crop.caps.can_intersect(&peer), "{}", crop.caps);
+        let format = crop.shape.info.format();
+        Some(format!("{:?} {format} {}", crop.memory, crop.fixed_size))
+    }
+
+    #[test]
+    fn downstream_s_first_memory_is_taken_and_the_frame_s_own_where_it_leaves_the_choice() {
+        const CUDA: &str = "video/x-raw(memory:CUDAMemory),format=NV12,width=1920,height=1080";
+        const NVMM: &str = "video/x-raw(memory:NVMM),format=NV12,width=1920,height=1080";
+        let own = |first: &str| chosen(CUDA, first, &[Memory::Cuda, Memory::System]).unwrap();
+        assert_eq!(own("ANY"), "Cuda NV12 false");
+        assert_eq!(own("video/x-raw(ANY)"), "Cuda NV12 false");
+        let cuda = "video/x-raw(memory:CUDAMemory)";
+        assert_eq!(own(&format!("video/x-raw;{cuda}")), "System NV12 false");
+        assert_eq!(own(&format!("{cuda};video/x-raw")), "Cuda NV12 false");
+        assert_eq!(own("video/x-raw,width=9,height=9"), "System NV12 true");
+        assert_eq!(
+            own(&format!("{cuda},format=RGBA,width=9,height=9")),
+            "Cuda RGBA true"
+        );
+        // GStreamer has no grey CUDA memory: the next memory is taken.
+        assert_eq!(
+            own(&format!("{cuda},format=GRAY8;video/x-raw,format=GRAY8")),
+            "System GRAY8 false"
+        );
+        assert_eq!(chosen(NVMM, "ANY", &ALL).unwrap(), "Nvmm NV12 false");
+        assert_eq!(
+            chosen(NVMM, "video/x-raw(ANY),format={BGRA,RGBA}", &ALL).unwrap(),
+            "Nvmm RGBA false"
+        );
+        assert_eq!(chosen(NVMM, cuda, &ALL).unwrap(), "Cuda NV12 false");
+        // Without DeepStream's pool there is no NVMM to be had.
+        let without = [Memory::Cuda, Memory::System];
+        assert_eq!(chosen(NVMM, "video/x-raw(memory:NVMM)", &without), None);
+        assert_eq!(chosen(NVMM, "ANY", &without).unwrap(), "Cuda NV12 false");
+    }
+
+    #[test]
+    fn what_downstream_allowed_holds_for_frames_of_the_same_format_and_memory() {
+        let anything = |caps| Allowed::among(&gst::Caps::new_any(), &video(caps), &ALL).unwrap();
+        let cuda = "video/x-raw(memory:CUDAMemory),format=NV12,width=1920,height=1080";
+        let allowed = anything(cuda);
+        assert!(allowed.is_for(&video(cuda)));
+        assert!(allowed.is_for(&video(&cuda.replace("1920", "1280"))));
+        assert!(!allowed.is_for(&video(&cuda.replace("NV12", "I420"))));
+        assert!(!allowed.is_for(&video(NV12)));
+        assert!(!allowed.is_for(&video(&format!("{cuda},colorimetry=bt601"))));
+        assert!(!anything(NV12).is_for(&video(cuda)));
     }
 }

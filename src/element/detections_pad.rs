@@ -13,13 +13,18 @@ pub(super) fn caps() -> gst::Caps {
     gst::Caps::new_empty_simple("application/x-json")
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LinePusher;
 
 impl Worker for LinePusher {
     type Item = gst::Buffer;
+    type Told = ();
 
-    fn video_caps(&mut self, _caps: &gst::CapsRef) {}
+    fn new((): ()) -> Self {
+        Self
+    }
+
+    fn video_caps(&mut self, _pad: &gst::Pad, _caps: &gst::CapsRef) {}
 
     fn renegotiate(&mut self) {}
 

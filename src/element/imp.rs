@@ -18,7 +18,7 @@ use super::producer::Produced;
 use super::quality::Quality;
 use super::settings::Settings;
 use super::statistics::{Fate, Statistics};
-use super::streaming::{Found, InspectError, Stage, Streaming, Transit};
+use super::streaming::{Found, InspectError, Inspector, Stage, Streaming, Transit};
 use super::{crops_pad, detections_pad, request_pad};
 use crate::cuda::seats::Seat;
 use crate::frame::context_offer::ContextOffer;
@@ -41,10 +41,18 @@ struct Aftermath {
     late: Option<gst::ClockTime>,
     bad_settings: Option<String>,
     not_drawn: Option<&'static str>,
-    not_cut: Option<&'static str>,
+    not_cut: Option<String>,
     /// What the request pads get.
     produced: Produced,
     overflows: Overflows,
+}
+
+/// What is to happen to a frame that came in.
+enum Decision {
+    Pass,
+    /// By so much.
+    TooLate(gst::ClockTime, LatePolicy),
+    Inspect,
 }
 
 pub struct RsDetectNet {
@@ -269,6 +277,7 @@ impl ElementImpl for RsDetectNet {
             self.cancel_loading();
             lock(&self.loader).take();
             lock(&self.streaming).take();
+            lock(&self.statistics).share(None);
         }
         if transition == gst::StateChange::ReadyToNull {
             self.offer().clear();
@@ -294,26 +303,39 @@ impl RsDetectNet {
 
     /// Decides what is to happen to a frame, and begins with it.
     fn take_in(&self, buffer: gst::Buffer) -> Result<Transit, gst::FlowError> {
-        let mut stage = self.begin(&buffer)?;
-        if let Err(InspectError::OtherContext(context)) = stage {
-            self.lineup.drain();
-            self.adopt(context)?;
-            stage = self.begin(&buffer)?;
-        }
-        if let Err(InspectError::OtherGpu { frame, .. }) = stage
-            && let Some(context) = self.context_of_gpu(frame)
-        {
-            self.lineup.drain();
-            self.adopt(context)?;
-            stage = self.begin(&buffer)?;
-        }
-        let (stage, facts, bad_settings) = stage.map_err(|error| self.post_failure(&error))?;
+        let (decision, facts, bad_settings) = self.decide(&buffer)?;
+        let stage = match decision {
+            Decision::Pass => Stage::Passing,
+            Decision::TooLate(late, policy) => Stage::Late(late, policy),
+            Decision::Inspect => {
+                let mut begun = self.inspector()?.inspect(&buffer);
+                if let Err(InspectError::OtherContext(context)) = begun {
+                    self.lineup.drain();
+                    self.adopt(context)?;
+                    begun = self.inspector()?.inspect(&buffer);
+                }
+                if let Err(InspectError::OtherGpu { frame, .. }) = begun
+                    && let Some(context) = self.context_of_gpu(frame)
+                {
+                    self.lineup.drain();
+                    self.adopt(context)?;
+                    begun = self.inspector()?.inspect(&buffer);
+                }
+                Stage::Inspecting(begun.map_err(|error| self.post_failure(&error))?)
+            }
+        };
         Ok(Transit {
             buffer,
             facts,
             stage,
             bad_settings,
         })
+    }
+
+    fn inspector(&self) -> Result<Inspector, gst::FlowError> {
+        let mut streaming = lock(&self.streaming);
+        let streaming = streaming.as_mut().ok_or(gst::FlowError::Flushing)?;
+        Ok(streaming.inspector())
     }
 
     fn post_failure(&self, error: &InspectError) -> gst::FlowError {
@@ -330,11 +352,11 @@ impl RsDetectNet {
         gst::FlowError::Error
     }
 
-    #[expect(clippy::type_complexity, reason = "only `take_in` uses it")]
-    fn begin(
+    /// What is to happen to a frame, what is known of it, and why settings that were to hold from now on do not.
+    fn decide(
         &self,
-        buffer: &gst::Buffer,
-    ) -> Result<Result<(Stage, FrameFacts, Option<String>), InspectError>, gst::FlowError> {
+        buffer: &gst::BufferRef,
+    ) -> Result<(Decision, FrameFacts, Option<String>), gst::FlowError> {
         let mut streaming = lock(&self.streaming);
         let streaming = streaming.as_mut().ok_or(gst::FlowError::Flushing)?;
         let mut bad_settings = None;
@@ -348,12 +370,12 @@ impl RsDetectNet {
             true => None,
             false => self.lateness(streaming, facts.running_time),
         };
-        let stage = match lateness {
-            _ if skips => Ok(Stage::Passing),
-            Some(late) => Ok(Stage::Late(late, streaming.late_policy)),
-            None => streaming.inspect(buffer).map(Stage::Inspecting),
+        let decision = match lateness {
+            _ if skips => Decision::Pass,
+            Some(late) => Decision::TooLate(late, streaming.late_policy),
+            None => Decision::Inspect,
         };
-        Ok(stage.map(|stage| (stage, facts, bad_settings)))
+        Ok((decision, facts, bad_settings))
     }
 
     /// By how much a frame is too late to be inspected: as downstream says, or by the clock.
@@ -439,17 +461,16 @@ impl RsDetectNet {
         aftermath.detections = inspected.message;
         aftermath.not_drawn = inspected.not_drawn;
         aftermath.produced = streaming.producer.take();
-        aftermath.not_cut = aftermath.produced.not_cut;
+        aftermath.not_cut = aftermath.produced.not_cut.take();
         Ok(Ok(inspected.fate))
     }
 
     /// One round of the thread of the pad `src`.
     fn send_next(&self) {
         match self.lineup.next() {
-            Some(Item::Frame(transit)) => self.lineup.done(Some(self.send_on(transit))),
-            Some(Item::Event(event)) => {
+            Some((Item::Frame(transit), mut at_work)) => at_work.flow = self.send_on(transit),
+            Some((Item::Event(event), _at_work)) => {
                 self.send_event(event);
-                self.lineup.done(None);
             }
             None => {
                 let _ = self.src_pad.pause_task();
@@ -505,10 +526,8 @@ impl RsDetectNet {
                 ("{problem}; the earlier settings stay in force")
             );
         }
-        for reason in [aftermath.not_drawn, aftermath.not_cut]
-            .into_iter()
-            .flatten()
-        {
+        let not_drawn = aftermath.not_drawn.map(str::to_owned);
+        for reason in [not_drawn, aftermath.not_cut].into_iter().flatten() {
             gst::element_imp_warning!(self, gst::StreamError::Format, ("{reason}"));
         }
         if let Some(structure) = aftermath.detections {
@@ -600,6 +619,9 @@ impl RsDetectNet {
 
     /// Passes an event on upstream, a seek only once: it comes from every pad behind which there is a sink.
     pub(super) fn forward_upstream(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::Reconfigure {
+            self.lineup.relinked();
+        }
         let seek = (event.type_() == gst::EventType::Seek).then(|| event.seqnum());
         if seek.is_some() && *lock(&self.latest_seek) == seek {
             return true;

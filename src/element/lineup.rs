@@ -7,6 +7,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::streaming::Transit;
 use crate::lock;
 
+pub(super) type Flow = Result<gst::FlowSuccess, gst::FlowError>;
+
 /// What the thread takes out.
 #[expect(
     clippy::large_enum_variant,
@@ -17,11 +19,36 @@ pub(super) enum Item {
     Event(gst::Event),
 }
 
+impl Item {
+    fn is_frame(&self) -> bool {
+        matches!(self, Self::Frame(_))
+    }
+
+    /// Whether frames are welcome after it where a stream had ended before.
+    fn begins(&self) -> bool {
+        let beginnings = [gst::EventType::StreamStart, gst::EventType::Segment];
+        matches!(self, Self::Event(event) if beginnings.contains(&event.type_()))
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Work {
     Nothing,
     Frame,
     Event,
+}
+
+/// The thread is at work on an item, until this is dropped.
+pub(super) struct AtWork<'a> {
+    lineup: &'a Lineup,
+    /// What came of a frame; if nobody says, something went very wrong.
+    pub flow: Flow,
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.lineup.done(self.flow);
+    }
 }
 
 struct State {
@@ -31,8 +58,10 @@ struct State {
     items: VecDeque<Item>,
     /// What the thread is at work on.
     work: Work,
-    /// What the latest push returned.
-    flow: Result<gst::FlowSuccess, gst::FlowError>,
+    /// Downstream was linked anew since that began.
+    relinked: bool,
+    /// What pushing returns. On an error, no frame is under way.
+    flow: Flow,
 }
 
 pub(super) struct Lineup {
@@ -48,6 +77,7 @@ impl Default for Lineup {
                 flushing: false,
                 items: VecDeque::new(),
                 work: Work::Nothing,
+                relinked: false,
                 flow: Ok(gst::FlowSuccess::Ok),
             }),
             changed: Condvar::new(),
@@ -90,7 +120,7 @@ impl Lineup {
     }
 
     /// Waits until fewer than `limit` frames are under way; the error, if downstream has failed.
-    pub fn wait_for_room(&self, limit: usize) -> Result<gst::FlowSuccess, gst::FlowError> {
+    pub fn wait_for_room(&self, limit: usize) -> Flow {
         let mut state = lock(&self.state);
         loop {
             if !state.open || state.flushing {
@@ -103,15 +133,21 @@ impl Lineup {
         }
     }
 
-    pub fn push_frame(&self, frame: Transit) -> Result<gst::FlowSuccess, gst::FlowError> {
+    pub fn push_frame(&self, frame: Transit) -> Flow {
         let mut state = lock(&self.state);
-        if !state.open || state.flushing {
-            drop(state);
-            return Err(gst::FlowError::Flushing);
+        let flow = match state.open && !state.flushing {
+            true => state.flow,
+            false => Err(gst::FlowError::Flushing),
+        };
+        match flow {
+            Ok(_) => {
+                state.items.push_back(Item::Frame(frame));
+                self.changed.notify_all();
+            }
+            // The frame is waited for after the lock.
+            Err(_) => drop(state),
         }
-        state.items.push_back(Item::Frame(frame));
-        self.changed.notify_all();
-        state.flow
+        flow
     }
 
     /// Whether the event was taken in.
@@ -119,12 +155,12 @@ impl Lineup {
         let mut state = lock(&self.state);
         let taken = state.open && !state.flushing;
         if taken {
+            let item = Item::Event(event);
             // Downstream may have ended a stream after which another comes.
-            let begins = [gst::EventType::StreamStart, gst::EventType::Segment];
-            if begins.contains(&event.type_()) && state.flow == Err(gst::FlowError::Eos) {
+            if item.begins() && state.flow == Err(gst::FlowError::Eos) {
                 state.flow = Ok(gst::FlowSuccess::Ok);
             }
-            state.items.push_back(Item::Event(event));
+            state.items.push_back(item);
             self.changed.notify_all();
         }
         taken
@@ -144,34 +180,54 @@ impl Lineup {
         }
     }
 
-    /// The next item, which [`Lineup::done`] must follow; None when the thread is to pause.
-    pub fn next(&self) -> Option<Item> {
+    /// The next item; None when the thread is to pause.
+    pub fn next(&self) -> Option<(Item, AtWork<'_>)> {
         let mut state = lock(&self.state);
         loop {
             if !state.open || state.flushing {
                 return None;
             }
             if let Some(item) = state.items.pop_front() {
-                state.work = match item {
-                    Item::Frame(_) => Work::Frame,
-                    Item::Event(_) => Work::Event,
+                state.relinked = false;
+                let flow = match item {
+                    Item::Frame(_) => {
+                        state.work = Work::Frame;
+                        Err(gst::FlowError::Error)
+                    }
+                    Item::Event(_) => {
+                        state.work = Work::Event;
+                        Ok(gst::FlowSuccess::Ok)
+                    }
                 };
-                return Some(item);
+                drop(state);
+                let lineup = self;
+                return Some((item, AtWork { lineup, flow }));
             }
             state = self.wait(state);
         }
     }
 
-    /// The thread is done with an item; with a frame, if `flow` says what came of it.
-    pub fn done(&self, flow: Option<Result<gst::FlowSuccess, gst::FlowError>>) {
+    /// The thread is done with an item, and this came of it.
+    fn done(&self, flow: Flow) {
         let mut state = lock(&self.state);
         state.work = Work::Nothing;
-        if let Some(flow) = flow
-            && !state.flushing
-        {
-            state.flow = flow;
-        }
+        let dropped = match flow {
+            Err(error) if !state.flushing => state.fail(error),
+            _ => VecDeque::new(),
+        };
         self.changed.notify_all();
+        drop(state);
+        // Frames are waited for here.
+        drop(dropped);
+    }
+
+    /// Somebody may listen now where nobody did.
+    pub fn relinked(&self) {
+        let mut state = lock(&self.state);
+        state.relinked = true;
+        if state.flow == Err(gst::FlowError::NotLinked) {
+            state.flow = Ok(gst::FlowSuccess::Ok);
+        }
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
@@ -182,12 +238,28 @@ impl Lineup {
 }
 
 impl State {
+    /// Downstream refused a frame: those that follow would be refused as well, up to where another stream begins.
+    fn fail(&mut self, error: gst::FlowError) -> VecDeque<Item> {
+        if error == gst::FlowError::NotLinked && self.relinked {
+            return VecDeque::new();
+        }
+        let is_eos = error == gst::FlowError::Eos;
+        let next_stream = self.items.iter().position(|item| is_eos && item.begins());
+        let following = self
+            .items
+            .split_off(next_stream.unwrap_or(self.items.len()));
+        let (dropped, events) = self.items.drain(..).partition(Item::is_frame);
+        self.items = events;
+        self.items.extend(following);
+        if next_stream.is_none() {
+            self.flow = Err(error);
+        }
+        dropped
+    }
+
     /// Frames that came in and are not pushed yet.
     fn frames(&self) -> usize {
-        let waiting = self.items.iter();
-        let waiting = waiting
-            .filter(|item| matches!(item, Item::Frame(_)))
-            .count();
+        let waiting = self.items.iter().filter(|item| item.is_frame()).count();
         waiting + usize::from(self.work == Work::Frame)
     }
 }

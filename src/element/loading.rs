@@ -125,11 +125,7 @@ impl RsDetectNet {
         self.settings_changed.store(false, Ordering::Release);
         let loaded = outcome.map_err(|error| load_error(&error));
         let made = loaded.and_then(|detector| {
-            detector.expect(
-                settings
-                    .sharing
-                    .max_in_flight(self.on_gpu.load(Ordering::Acquire)),
-            );
+            detector.expect(self.max_in_flight.load(Ordering::Acquire));
             let inspection = detector.inspection();
             let backend = detector.description().to_owned();
             let streaming = Streaming::new(detector, &settings)
@@ -149,6 +145,7 @@ impl RsDetectNet {
         let text = format!("{} runs on {backend}", settings.model);
         self.post_progress(gst::ProgressType::Complete, &text);
         streaming.producer.element_name = self.obj().name().into();
+        streaming.producer.share(self.offer().context());
         streaming.format = self
             .sink_pad
             .current_caps()
@@ -157,7 +154,9 @@ impl RsDetectNet {
             .sink_pad
             .sticky_event::<gst::event::Segment>(0)
             .and_then(|segment| segment.segment().clone().downcast().ok());
-        *lock(&self.statistics) = Statistics::new(backend);
+        let mut statistics = Statistics::new(backend);
+        statistics.share(Some(streaming.streams()));
+        *lock(&self.statistics) = statistics;
         *lock(&self.quality) = Quality::default();
         *lock(&self.streaming) = Some(streaming);
         let latency = gst::ClockTime::try_from(inspection).unwrap_or_default();
@@ -201,6 +200,8 @@ impl RsDetectNet {
             self.post_error_message(load_error(&error));
             gst::FlowError::Error
         })?;
+        detector.expect(self.max_in_flight.load(Ordering::Acquire));
+        lock(&self.statistics).share(Some(detector.streams().clone()));
         if let Some(streaming) = lock(&self.streaming).as_mut() {
             streaming.replace_detector(detector);
         }

@@ -3,7 +3,9 @@
 use gst_video::{VideoCapsBuilder, VideoFormat};
 
 use crate::frame::buffer::{FrameShape, SYSTEM_FORMATS};
+use crate::frame::gstcuda::{CUDA_FORMATS, GstCuda};
 use crate::frame::memory::{CUDA, Memory, NVMM};
+use crate::frame::nvmm::pool::{NVMM_FORMATS, NvmmPools};
 
 /// What caps promise of every frame.
 #[derive(Clone, Debug)]
@@ -38,6 +40,45 @@ pub(super) fn all_caps() -> gst::Caps {
         caps.merge(builder.format_list(on_gpu.clone()).build());
     }
     caps.merge(system_caps());
+    caps
+}
+
+/// The memories that crops of frames in a memory can lie in on this machine, most wanted first.
+pub(super) fn memories_of_crops(frames: Memory) -> Vec<Memory> {
+    let mut memories = match frames {
+        Memory::System => Vec::new(),
+        Memory::Cuda => vec![Memory::Cuda],
+        Memory::Nvmm => {
+            let nvmm = NvmmPools::get().is_ok().then_some(Memory::Nvmm);
+            let cuda = GstCuda::get().is_ok().then_some(Memory::Cuda);
+            nvmm.into_iter().chain(cuda).collect()
+        }
+    };
+    memories.push(Memory::System);
+    memories
+}
+
+/// The formats that crops can have in a memory, most wanted first.
+pub(super) fn formats_of_crops(memory: Memory) -> &'static [VideoFormat] {
+    match memory {
+        Memory::System => &SYSTEM_FORMATS,
+        Memory::Cuda => &CUDA_FORMATS,
+        Memory::Nvmm => &NVMM_FORMATS,
+    }
+}
+
+/// Caps of crops in these memories.
+pub(super) fn caps_of_crops(memories: &[Memory]) -> gst::Caps {
+    let mut caps = gst::Caps::new_empty();
+    for memory in memories {
+        let formats = formats_of_crops(*memory).iter().copied();
+        let builder = VideoCapsBuilder::new().format_list(formats);
+        caps.merge(match memory {
+            Memory::System => builder.build(),
+            Memory::Cuda => builder.features([CUDA]).build(),
+            Memory::Nvmm => builder.features([NVMM]).build(),
+        });
+    }
     caps
 }
 

@@ -6,6 +6,8 @@ mod crop_pool;
 mod crops_pad;
 mod decoding_settings;
 mod detections_pad;
+mod device_crops;
+mod device_pools;
 mod imp;
 mod lateness_settings;
 mod lineup;

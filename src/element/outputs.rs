@@ -9,18 +9,21 @@ use gst::prelude::*;
 use super::branch::pusher::remember;
 use super::branch::queue::Overflow;
 use super::branch::{Branch, Stream};
+use super::crop_caps::Allowed;
 use super::crops_pad::{self, CropPusher};
 use super::detections_pad::{self, LinePusher};
 use super::producer::Produced;
 use crate::lock;
 
 /// What is worth making of the next frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Wanted {
     pub line: bool,
     pub crops: bool,
     /// Crops that are made now will not be dropped at once.
     pub room_for_crops: bool,
+    /// What downstream allows crops to be, as far as it is known.
+    pub allowed: Option<Arc<Allowed>>,
 }
 
 /// What happens to results that wait too long.
@@ -171,6 +174,7 @@ impl Outputs {
             line: state.detections.as_ref().is_some_and(|b| is_linked(&b.pad)),
             crops: crops.is_some_and(|branch| is_linked(&branch.pad)),
             room_for_crops: crops.is_some_and(|branch| !branch.would_drop(overflows.crops)),
+            allowed: crops.and_then(|branch| branch.told.latest()),
         }
     }
 

@@ -1,30 +1,36 @@
 //! What the streaming thread makes of an inspected frame for the pads `crops` and `detections`.
 
-use super::crop_caps::native_info;
+use gst_video::VideoInfo;
+
+use super::crop_caps::{Allowed, CropFormat, native_info};
 use super::crops_pad::{CropBatch, StagedCrop};
+use super::device_crops::{DeviceCropError, DeviceCrops, Gpu, Order, Pixels};
 use super::memory::Format;
 use super::output_settings::OutputSettings;
 use super::outputs::{Overflows, Wanted};
 use crate::crop::recycle::Shelf;
 use crate::crop::select::{Rules, Selector};
 use crate::crop::{Rectangle, copy};
+use crate::cuda::context::Context;
 use crate::detection::Detection;
 use crate::detector::Timings;
 use crate::frame::buffer::FrameShape;
+use crate::frame::cuda::CudaFrame;
+use crate::frame::gstcuda::CudaContext;
 use crate::frame::memory::Memory;
-use crate::frame::{FrameError, SystemFrame};
+use crate::frame::nvmm::NvmmBuffer;
+use crate::frame::{DeviceFrame, FrameError, PendingStream, SystemFrame};
 use crate::meta::crop::{self, CropDetails};
 use crate::meta::json;
 use crate::meta::message::FrameFacts;
 use crate::model::Labels;
 
-const NOT_IN_SYSTEM_MEMORY: &str =
-    "crops are cut from frames in system memory so far; put a download before this element";
-
 /// A frame that has been inspected, before anything is drawn into it.
 pub(super) struct InspectedFrame<'a> {
     pub format: &'a Format,
-    pub buffer: &'a gst::BufferRef,
+    pub buffer: &'a gst::Buffer,
+    /// Where frames in GPU memory lie.
+    pub context: Option<&'a Context>,
     pub facts: FrameFacts,
     pub timings: Timings,
     /// By frame of the buffer; only batches of nvstreammux have more than one.
@@ -39,8 +45,8 @@ pub(super) struct Produced {
     pub crops: Option<CropBatch>,
     /// Crops that were not cut out since there is no room for them.
     pub crops_without_room: usize,
-    /// Why nothing is cut out, the first time.
-    pub not_cut: Option<&'static str>,
+    /// Why nothing is cut out, when it is something new.
+    pub not_cut: Option<String>,
 }
 
 /// Makes what is wanted of each frame; kept from frame to frame.
@@ -53,8 +59,11 @@ pub(super) struct Producer {
     rules: Rules,
     selector: Selector,
     shelf: Shelf,
-    /// It was told that crops cannot be cut out of frames like these.
-    warned_of_memory: bool,
+    /// The CUDA context that is shared with the elements around.
+    shared: Option<CudaContext>,
+    device: Option<DeviceCrops>,
+    /// The latest reason for which nothing was cut out.
+    told: String,
     produced: Produced,
 }
 
@@ -63,6 +72,11 @@ impl Producer {
     pub fn apply(&mut self, settings: &OutputSettings, crop_rules: Rules) {
         self.rules = crop_rules;
         self.settings = settings.clone();
+    }
+
+    /// Takes the CUDA context that is shared with the elements around.
+    pub fn share(&mut self, context: Option<CudaContext>) {
+        self.shared = context;
     }
 
     /// What came before is another picture.
@@ -83,15 +97,20 @@ impl Producer {
         if self.wanted.line && (!empty || self.settings.json_empty) {
             self.produced.line = self.line(frame);
         }
+        if empty || !self.wanted.crops {
+            return Ok(());
+        }
         match frame.format.memory {
-            _ if !self.wanted.crops => {}
-            Memory::System => match frame.detections {
-                [found] if !found.is_empty() => self.cut(frame, found)?,
-                _ => {}
-            },
+            Memory::System => self.cut(frame, &frame.detections[0])?,
+            // Whatever is wrong with crops, the video goes on.
             Memory::Cuda | Memory::Nvmm => {
-                let told = std::mem::replace(&mut self.warned_of_memory, true);
-                self.produced.not_cut = (!told).then_some(NOT_IN_SYSTEM_MEMORY);
+                if let Err(error) = self.cut_on_gpu(frame) {
+                    let told = error.to_string();
+                    if told != self.told {
+                        self.told.clone_from(&told);
+                        self.produced.not_cut = Some(format!("crops are not cut out: {told}"));
+                    }
+                }
             }
         }
         Ok(())
@@ -149,7 +168,95 @@ impl Producer {
         self.produced.crops = Some(CropBatch {
             crops,
             resize: self.settings.crop_resize,
+            gpu: None,
         });
+        Ok(())
+    }
+
+    /// Cuts out on the GPU, of each frame of the buffer, straight into what downstream wants, or, where that is not
+    /// known yet, copies as the frame has it.
+    fn cut_on_gpu(&mut self, frame: &InspectedFrame<'_>) -> Result<(), DeviceCropError> {
+        let Some(context) = frame.context else {
+            return Ok(());
+        };
+        let info = &frame.format.shape.info;
+        if frame.format.memory == Memory::Cuda {
+            let mapped = CudaFrame::map(frame.buffer, info)?;
+            let shared = Some(mapped.context().clone());
+            let sources = [mapped.frame()];
+            return self.cut_frames(frame, &sources, mapped.pending_stream(), context, shared);
+        }
+        let current = context.enter()?;
+        let mapped = NvmmBuffer::map(frame.buffer, info)?;
+        let sources: Vec<_> = (0..mapped.len())
+            .map(|index| mapped.frame(index))
+            .collect::<Result<_, _>>()?;
+        drop(current);
+        self.cut_frames(frame, &sources, None, context, self.shared.clone())
+    }
+
+    /// `sources` are the frames of the buffer, mapped in the context, and `pending` is the stream on which they may
+    /// still be written.
+    fn cut_frames(
+        &mut self,
+        frame: &InspectedFrame<'_>,
+        sources: &[DeviceFrame],
+        pending: Option<PendingStream>,
+        context: &Context,
+        shared: Option<CudaContext>,
+    ) -> Result<(), DeviceCropError> {
+        let allowed = self.wanted.allowed.clone();
+        let allowed = allowed.filter(|allowed| allowed.is_for(frame.format));
+        let (mut orders, mut facts) = (Vec::new(), Vec::new());
+        for (index, (source, detections)) in sources.iter().zip(frame.detections).enumerate() {
+            let size = (source.width as u32, source.height as u32);
+            let time = frame.facts.pts;
+            let selected = self
+                .selector
+                .select(&self.rules, detections, source.format, size, time);
+            for selected in selected {
+                let rectangle = selected.rectangle;
+                let (order, native) = order(frame, source, rectangle, allowed.as_deref())?;
+                orders.push(order);
+                let batch_id = (sources.len() > 1).then_some(index as u32);
+                let details = CropDetails {
+                    batch_id,
+                    frame_width: size.0,
+                    frame_height: size.1,
+                    ..details(frame, &detections[selected.detection], rectangle)
+                };
+                facts.push((native, details));
+            }
+        }
+        self.produced.crops_without_room = orders.len();
+        if orders.is_empty() || !self.wanted.room_for_crops {
+            return Ok(());
+        }
+        let gpu = Gpu {
+            context: context.clone(),
+            shared,
+            gpu_id: sources[0].gpu_id,
+        };
+        let device = DeviceCrops::on(&mut self.device, &gpu)?;
+        let resize = self.settings.crop_resize;
+        // SAFETY: the frames are mapped in this context.
+        let made = unsafe { device.cut(&orders, pending, resize) }?;
+        let crops = made.into_iter().zip(facts);
+        let crops = crops.map(|(made, (native, details))| {
+            let mut buffer = made.buffer;
+            tell(buffer.make_mut(), frame, &details);
+            StagedCrop {
+                buffer,
+                pixels: made.pixels,
+                native,
+            }
+        });
+        self.produced.crops = Some(CropBatch {
+            crops: crops.collect(),
+            resize,
+            gpu: Some(gpu),
+        });
+        self.produced.crops_without_room = 0;
         Ok(())
     }
 
@@ -168,14 +275,54 @@ impl Producer {
         let mut buffer = gst::Buffer::from_mut_slice(memory);
         let edit = buffer.make_mut();
         copy(view, rectangle, &mut shape.write(edit)?.view()?);
-        edit.set_pts(frame.facts.pts);
-        edit.set_dts(frame.buffer.dts());
-        edit.set_duration(frame.buffer.duration());
-        let details = details(frame, detection, rectangle);
-        // The meta is registered with the plugin, so that this cannot fail.
-        let _ = crop::attach(edit, &details);
-        Ok(StagedCrop { buffer, shape })
+        tell(edit, frame, &details(frame, detection, rectangle));
+        Ok(StagedCrop {
+            buffer,
+            native: shape.info.clone(),
+            pixels: Pixels::Here {
+                shape,
+                memory: Memory::System,
+            },
+        })
     }
+}
+
+/// Gives a crop the frame's times, and says what it shows.
+fn tell(crop: &mut gst::BufferRef, frame: &InspectedFrame<'_>, details: &CropDetails) {
+    crop.set_pts(frame.facts.pts);
+    crop.set_dts(frame.buffer.dts());
+    crop.set_duration(frame.buffer.duration());
+    // The meta is registered with the plugin, so that this cannot fail.
+    let _ = crop::attach(crop, details);
+}
+
+/// A crop of a frame in GPU memory, and what it would be in the frame's own format and size.
+fn order(
+    frame: &InspectedFrame<'_>,
+    source: &DeviceFrame,
+    rectangle: Rectangle,
+    allowed: Option<&Allowed>,
+) -> Result<(Order, VideoInfo), DeviceCropError> {
+    let video = &frame.format.shape.info;
+    let native = native_info(video, rectangle.width as u32, rectangle.height as u32);
+    let native = native.ok_or(DeviceCropError::NotAllowed)?;
+    let format = match allowed {
+        Some(allowed) => allowed.caps_for(&native).ok(),
+        None => CropFormat::native(&native),
+    };
+    let format = format.ok_or(DeviceCropError::NotAllowed)?;
+    let same = format.shape.info.colorimetry() == video.colorimetry();
+    let colorimetry = match same {
+        true => source.colorimetry,
+        false => format.shape.colorimetry(),
+    };
+    let order = Order {
+        source: *source,
+        rectangle,
+        format,
+        colorimetry,
+    };
+    Ok((order, native))
 }
 
 fn details(frame: &InspectedFrame<'_>, detection: &Detection, rectangle: Rectangle) -> CropDetails {
@@ -190,203 +337,10 @@ fn details(frame: &InspectedFrame<'_>, detection: &Detection, rectangle: Rectang
         frame_width: frame.facts.width,
         frame_height: frame.facts.height,
         frame: frame.facts.number,
+        batch_id: None,
         object_id: detection.object_id,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use gst_video::{VideoFormat, VideoInfo};
-
-    use super::*;
-    use crate::detection::BoundingBox;
-    use crate::meta::crop::crop_details;
-
-    fn random(state: &mut u32, below: f32) -> f32 {
-        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (*state >> 8) as f32 / (1 << 24) as f32 * below
-    }
-
-    fn detections(number: u32, width: f32, height: f32) -> Vec<Detection> {
-        let mut state = 1;
-        let detection = |class_id| {
-            let (x, y) = (random(&mut state, width), random(&mut state, height));
-            let (right, bottom) = (
-                x + random(&mut state, width / 3.0),
-                y + random(&mut state, height / 3.0),
-            );
-            Detection {
-                class_id,
-                confidence: 0.9,
-                bounding_box: BoundingBox::from_corners(x, y, right, bottom)
-                    .clipped_to(width, height),
-                object_id: None,
-                oriented: None,
-            }
-        };
-        (0..number).map(detection).collect()
-    }
-
-    fn in_memory(memory: Memory, shape: &FrameShape) -> Format {
-        Format {
-            shape: shape.clone(),
-            memory,
-        }
-    }
-
-    #[test]
-    fn five_hundred_objects_of_an_odd_frame_are_cut_out_bit_by_bit_and_told() {
-        gst::init().unwrap();
-        for format in [VideoFormat::Nv12, VideoFormat::Yuy2, VideoFormat::Bgr] {
-            let info = VideoInfo::builder(format, 641, 361).build().unwrap();
-            let shape = FrameShape::new(info.clone()).unwrap();
-            let format = in_memory(Memory::System, &shape);
-            let noise =
-                (0..info.size() as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8);
-            let buffer = gst::Buffer::from_mut_slice(noise.collect::<Vec<_>>());
-            let detections = detections(500, 641.0, 361.0);
-            let mut producer = Producer {
-                wanted: Wanted {
-                    line: true,
-                    crops: true,
-                    room_for_crops: true,
-                },
-                ..Producer::default()
-            };
-            let inspected = InspectedFrame {
-                format: &format,
-                buffer: &buffer,
-                facts: FrameFacts {
-                    number: 3,
-                    pts: None,
-                    stream_time: None,
-                    running_time: None,
-                    width: 641,
-                    height: 361,
-                },
-                timings: Timings::default(),
-                detections: std::slice::from_ref(&detections),
-                labels: &Labels::numbered(500),
-            };
-            producer.frame_inspected(&inspected).unwrap();
-            let produced = producer.take();
-            let line = produced.line.unwrap();
-            let line: serde_json::Value =
-                serde_json::from_slice(&line.map_readable().unwrap()).unwrap();
-            assert_eq!(line["objects"].as_array().unwrap().len(), 500);
-            let crops = produced.crops.unwrap().crops;
-            assert_eq!(crops.len(), 500);
-            let frame = shape.read(&buffer).unwrap();
-            let frame = frame.view().unwrap();
-            for (crop, class) in crops.iter().zip(0..) {
-                let details = crop_details(&crop.buffer).unwrap();
-                assert_eq!((details.label_id, details.frame), (class, 3));
-                let mapped = crop.shape.read(&crop.buffer).unwrap();
-                assert_same_pixels(&mapped.view().unwrap(), &frame, &details);
-            }
-        }
-    }
-
-    fn assert_same_pixels(crop: &SystemFrame<'_>, frame: &SystemFrame<'_>, details: &CropDetails) {
-        let (width, height) = (details.width as usize, details.height as usize);
-        assert_eq!((crop.width, crop.height), (width, height));
-        for plane in 0..frame.format.planes() {
-            let (x, y) = (details.x as usize, details.y as usize);
-            let (left, top) = frame.format.plane_size(plane, x, y);
-            let (bytes, rows) = frame.format.plane_size(plane, width, height);
-            let (crop, frame) = (crop.planes[plane], frame.planes[plane]);
-            for row in 0..rows {
-                let given = &crop.data[row * crop.stride..][..bytes];
-                let wanted = &frame.data[(top + row) * frame.stride + left..][..bytes];
-                assert_eq!(given, wanted, "{details:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn without_room_crops_are_counted_but_not_made() {
-        gst::init().unwrap();
-        let info = VideoInfo::builder(VideoFormat::Rgb, 64, 64)
-            .build()
-            .unwrap();
-        let shape = FrameShape::new(info.clone()).unwrap();
-        let format = in_memory(Memory::System, &shape);
-        let buffer = gst::Buffer::with_size(info.size()).unwrap();
-        let detections = detections(5, 64.0, 64.0);
-        let mut producer = Producer::default();
-        producer.wanted.crops = true;
-        let facts = FrameFacts {
-            number: 0,
-            pts: None,
-            stream_time: None,
-            running_time: None,
-            width: 64,
-            height: 64,
-        };
-        let inspected = InspectedFrame {
-            format: &format,
-            buffer: &buffer,
-            facts,
-            timings: Timings::default(),
-            detections: std::slice::from_ref(&detections),
-            labels: &Labels::numbered(5),
-        };
-        producer.frame_inspected(&inspected).unwrap();
-        let produced = producer.take();
-        assert!(produced.crops.is_none() && produced.line.is_none());
-        assert_eq!(produced.crops_without_room, 5);
-    }
-    #[test]
-    fn frames_of_a_gpu_give_lines_and_one_warning_instead_of_crops() {
-        gst::init().unwrap();
-        let info = VideoInfo::builder(VideoFormat::Nv12, 64, 64)
-            .build()
-            .unwrap();
-        let shape = FrameShape::new(info).unwrap();
-        let buffer = gst::Buffer::new();
-        let batch = [
-            detections(2, 64.0, 64.0),
-            Vec::new(),
-            detections(1, 64.0, 64.0),
-        ];
-        for memory in [Memory::Cuda, Memory::Nvmm] {
-            let format = in_memory(memory, &shape);
-            let mut producer = Producer {
-                wanted: Wanted {
-                    line: true,
-                    crops: true,
-                    room_for_crops: true,
-                },
-                ..Producer::default()
-            };
-            for first in [true, false] {
-                let facts = FrameFacts {
-                    number: 0,
-                    pts: None,
-                    stream_time: None,
-                    running_time: None,
-                    width: 64,
-                    height: 64,
-                };
-                let inspected = InspectedFrame {
-                    format: &format,
-                    buffer: &buffer,
-                    facts,
-                    timings: Timings::default(),
-                    detections: &batch,
-                    labels: &Labels::numbered(5),
-                };
-                producer.frame_inspected(&inspected).unwrap();
-                let produced = producer.take();
-                assert_eq!(produced.not_cut.is_some(), first);
-                assert!(produced.crops.is_none());
-                let line = produced.line.unwrap();
-                let line: serde_json::Value =
-                    serde_json::from_slice(&line.map_readable().unwrap()).unwrap();
-                let objects = line["objects"].as_array().unwrap();
-                let frames: Vec<_> = objects.iter().map(|o| o["batch_id"].as_u64()).collect();
-                assert_eq!(frames, [Some(0), Some(0), Some(2)]);
-            }
-        }
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::imp::RsDetectNet;
-use super::memory;
+use super::{crops_pad, memory};
 
 impl RsDetectNet {
     pub(super) fn query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
@@ -22,6 +22,12 @@ impl RsDetectNet {
             gst::QueryViewMut::Context(_) => {
                 self.offer().answer(self.obj().upcast_ref(), query)
                     || gst::Pad::query_default(pad, Some(&*self.obj()), query)
+            }
+            gst::QueryViewMut::Caps(caps) if pad.name() == crops_pad::NAME => {
+                let video = self.sink_pad.current_caps();
+                let on_gpu = self.on_gpu.load(Ordering::Acquire);
+                crops_pad::answer(caps, video.as_deref(), on_gpu);
+                true
             }
             gst::QueryViewMut::Caps(_) if [&self.sink_pad, &self.src_pad].contains(&pad) => {
                 self.query_caps(pad, query)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::detector::Timings;
+use crate::detector::{Streams, Timings};
 
 /// Percentiles are of this many inspections, the latest.
 const WINDOW: usize = 256;
@@ -75,6 +75,8 @@ pub(super) struct Statistics {
     second: Option<(Instant, u32)>,
     frames_per_second: f64,
     backend: String,
+    /// Of the model, while there is one.
+    streams: Option<Streams>,
 }
 
 impl Statistics {
@@ -83,6 +85,11 @@ impl Statistics {
             backend,
             ..Self::default()
         }
+    }
+
+    /// The model is shared by these from now on; None once it is gone.
+    pub fn share(&mut self, streams: Option<Streams>) {
+        self.streams = streams;
     }
 
     pub fn add(&mut self, now: Instant, fate: Fate) {
@@ -129,8 +136,10 @@ impl Statistics {
             ("attach", &self.attach),
             ("total", &self.total),
         ];
+        let streams = self.streams.as_ref().map_or(0, Streams::count) as u32;
         let mut structure = gst::Structure::builder("stats")
             .field("backend", &self.backend)
+            .field("model-streams", streams)
             .field(
                 "frames",
                 self.inspected + self.skipped + self.late + self.dropped,

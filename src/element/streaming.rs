@@ -10,7 +10,7 @@ use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
 use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::detector::{DetectError, Detector, Drawing, Frames, Request, Timings};
+use crate::detector::{DetectError, Detector, Drawing, Frames, Request, Streams, Timings};
 use crate::frame::cuda::{CudaFrame, CudaFrameError};
 use crate::frame::gstcuda::CudaContext;
 use crate::frame::memory::Memory;
@@ -51,7 +51,7 @@ pub(super) struct Transit {
 /// What is to happen to a frame.
 #[expect(
     clippy::large_enum_variant,
-    reason = "a box would be allocated for every frame"
+    reason = "nearly all frames are inspected, and no list holds any"
 )]
 pub(super) enum Stage {
     /// It passes as it is.
@@ -64,6 +64,7 @@ pub(super) enum Stage {
 /// A frame whose objects are being found.
 pub(super) struct Inspection {
     format: Format,
+    device_frames: Vec<DeviceFrame>,
     // Waited for before what it reads is unmapped.
     request: Request,
     held: Held,
@@ -72,7 +73,7 @@ pub(super) struct Inspection {
 /// What keeps a frame in GPU memory readable.
 #[expect(
     clippy::large_enum_variant,
-    reason = "a box would be allocated for every frame"
+    reason = "a box would be an allocation for each frame"
 )]
 enum Held {
     Nothing,
@@ -84,8 +85,23 @@ enum Held {
 pub(super) struct Found {
     format: Format,
     timings: Timings,
+    room: Room,
+}
+
+/// Lists for one frame, used again and again.
+#[derive(Default)]
+struct Room {
     /// By frame of a buffer; only batches of nvstreammux have more than one.
     detections: Vec<Vec<Detection>>,
+    device_frames: Vec<DeviceFrame>,
+}
+
+/// What the inspection of one frame needs of its stream, which goes on meanwhile.
+pub(super) struct Inspector {
+    detector: Arc<Detector>,
+    selection: Arc<Selection>,
+    format: Option<Format>,
+    room: Room,
 }
 
 /// What became of a frame that was inspected.
@@ -99,7 +115,7 @@ pub(super) struct Inspected {
 
 /// What the streaming thread needs from frame to frame; made in READY→PAUSED, gone in PAUSED→READY.
 pub(super) struct Streaming {
-    detector: Detector,
+    detector: Arc<Detector>,
     selection: Arc<Selection>,
     overlay: Option<Overlay>,
     /// It was told that frames like these cannot be drawn into.
@@ -112,9 +128,7 @@ pub(super) struct Streaming {
     pub late_policy: LatePolicy,
     pub format: Option<Format>,
     pub segment: Option<gst::FormattedSegment<gst::ClockTime>>,
-    /// Lists for detections that are not in use.
-    unused: Vec<Vec<Vec<Detection>>>,
-    device_frames: Vec<DeviceFrame>,
+    unused: Vec<Room>,
     /// Makes what the request pads push.
     pub producer: Producer,
     /// Frames that came in since the start.
@@ -128,6 +142,7 @@ impl Inspection {
     pub fn wait(self) -> Result<Found, DetectError> {
         let Self {
             format,
+            device_frames,
             request,
             held,
         } = self;
@@ -136,7 +151,10 @@ impl Inspection {
         Ok(Found {
             format,
             timings,
-            detections,
+            room: Room {
+                detections,
+                device_frames,
+            },
         })
     }
 }
@@ -145,7 +163,7 @@ impl Streaming {
     pub fn new(detector: Detector, settings: &Settings) -> Result<Self, SettingsError> {
         let mut streaming = Self {
             selection: Arc::new(settings.selection(detector.labels())?),
-            detector,
+            detector: Arc::new(detector),
             overlay: None,
             warned_of_overlay: false,
             metadata: Metadata::default(),
@@ -157,7 +175,6 @@ impl Streaming {
             format: None,
             segment: None,
             unused: Vec::new(),
-            device_frames: Vec::new(),
             producer: Producer::default(),
             frames: 0,
             to_skip: 0,
@@ -214,66 +231,25 @@ impl Streaming {
         }
     }
 
+    /// Those that share the model.
+    pub fn streams(&self) -> Streams {
+        self.detector.streams().clone()
+    }
+
     /// Puts another detector, of the same model, in the place of this one.
     pub fn replace_detector(&mut self, detector: Detector) {
-        self.detector = detector;
+        self.detector = Arc::new(detector);
     }
 
-    /// Begins to find objects in the frame.
-    pub fn inspect(&mut self, buffer: &gst::Buffer) -> Result<Inspection, InspectError> {
-        let format = self.format.clone().ok_or(InspectError::NoCaps)?;
-        let (request, held) = self.submit(&format, buffer)?;
+    /// For a frame that is to be inspected now.
+    pub fn inspector(&mut self) -> Inspector {
         self.to_skip = self.interval;
-        Ok(Inspection {
-            format,
-            request,
-            held,
-        })
-    }
-
-    fn submit(
-        &mut self,
-        format: &Format,
-        buffer: &gst::Buffer,
-    ) -> Result<(Request, Held), InspectError> {
-        let Self {
-            detector,
-            selection,
-            unused,
-            device_frames,
-            ..
-        } = self;
-        let info = &format.shape.info;
-        let outputs = unused.pop().unwrap_or_default();
-        Ok(match format.memory {
-            Memory::System => {
-                let mapped = format.shape.read(buffer)?;
-                let frames = Frames::System(mapped.view()?);
-                (detector.submit(frames, selection, outputs)?, Held::Nothing)
-            }
-            Memory::Cuda => {
-                let mapped = CudaFrame::map(buffer, info)?;
-                let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
-                if context.handle() != mapped.context().handle() {
-                    return Err(InspectError::OtherContext(mapped.context().clone()));
-                }
-                let frames = Frames::Device {
-                    frames: &[mapped.frame()],
-                    pending: mapped.pending_stream(),
-                };
-                let request = detector.submit(frames, selection, outputs)?;
-                (request, Held::Cuda(mapped))
-            }
-            Memory::Nvmm => {
-                let mapped = map_nvmm(detector, buffer, info, device_frames)?;
-                let frames = Frames::Device {
-                    frames: device_frames,
-                    pending: None,
-                };
-                let request = detector.submit(frames, selection, outputs)?;
-                (request, Held::Nvmm(mapped))
-            }
-        })
+        Inspector {
+            detector: Arc::clone(&self.detector),
+            selection: Arc::clone(&self.selection),
+            format: self.format.clone(),
+            room: self.unused.pop().unwrap_or_default(),
+        }
     }
 
     /// Attaches what was found and draws it.
@@ -287,22 +263,23 @@ impl Streaming {
         let Found {
             format,
             timings,
-            detections,
+            mut room,
         } = found;
         let labels = self.detector.labels();
         self.producer.frame_inspected(&InspectedFrame {
             format: &format,
             buffer,
+            context: self.detector.context(),
             facts: *facts,
             timings,
-            detections: &detections,
+            detections: &room.detections,
             labels,
         })?;
-        if self.metadata.applies_to(buffer, &detections) {
+        if self.metadata.applies_to(buffer, &room.detections) {
             self.metadata
-                .attach(buffer.make_mut(), facts, &detections, labels);
+                .attach(buffer.make_mut(), facts, &room.detections, labels);
         }
-        let not_drawn = match self.draw(&format, buffer, &detections)? {
+        let not_drawn = match self.draw(&format, buffer, &mut room)? {
             Drawn::Never(reason) if !self.warned_of_overlay => {
                 self.warned_of_overlay = true;
                 Some(reason)
@@ -310,7 +287,7 @@ impl Streaming {
             _ => None,
         };
         let labels = self.detector.labels();
-        let all = || detections.iter().flatten();
+        let all = || room.detections.iter().flatten();
         let message = self
             .post_messages
             .then(|| message::structure(facts, all(), labels));
@@ -319,7 +296,7 @@ impl Streaming {
             attach: start.elapsed(),
             detections: all().count(),
         };
-        self.unused.push(detections);
+        self.unused.push(room);
         Ok(Inspected {
             fate,
             message,
@@ -333,17 +310,20 @@ impl Streaming {
         &mut self,
         format: &Format,
         buffer: &mut gst::Buffer,
-        detections: &[Vec<Detection>],
+        room: &mut Room,
     ) -> Result<Drawn, InspectError> {
         let Self {
             detector,
-            device_frames,
             overlay: Some(overlay),
             ..
         } = self
         else {
             return Ok(Drawn::Done);
         };
+        let Room {
+            detections,
+            device_frames,
+        } = room;
         if detections.iter().all(Vec::is_empty) {
             return Ok(Drawn::Done);
         }
@@ -395,6 +375,60 @@ impl Streaming {
             width,
             height,
         }
+    }
+}
+
+impl Inspector {
+    /// Begins to find objects in the frame.
+    pub fn inspect(self, buffer: &gst::Buffer) -> Result<Inspection, InspectError> {
+        let Self {
+            detector,
+            selection,
+            format,
+            room:
+                Room {
+                    detections: outputs,
+                    mut device_frames,
+                },
+        } = self;
+        let format = format.ok_or(InspectError::NoCaps)?;
+        let info = &format.shape.info;
+        let (request, held) = match format.memory {
+            Memory::System => {
+                let mapped = format.shape.read(buffer)?;
+                let frames = Frames::System(mapped.view()?);
+                let request = detector.submit(frames, &selection, outputs)?;
+                (request, Held::Nothing)
+            }
+            Memory::Cuda => {
+                let mapped = CudaFrame::map(buffer, info)?;
+                let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
+                if context.handle() != mapped.context().handle() {
+                    return Err(InspectError::OtherContext(mapped.context().clone()));
+                }
+                let frames = Frames::Device {
+                    frames: &[mapped.frame()],
+                    pending: mapped.pending_stream(),
+                };
+                let request = detector.submit(frames, &selection, outputs)?;
+                (request, Held::Cuda(mapped))
+            }
+            Memory::Nvmm => {
+                let mapped = map_nvmm(&detector, buffer, info, &mut device_frames)?;
+                let frames = Frames::Device {
+                    frames: &device_frames,
+                    pending: None,
+                };
+                let request = detector.submit(frames, &selection, outputs)?;
+                (request, Held::Nvmm(mapped))
+            }
+        };
+        Ok(Inspection {
+            format,
+            device_frames,
+            request,
+            held,
+        })
     }
 }
 

@@ -4,7 +4,10 @@ use gst_video::video_frame::IsVideoFrame;
 use gst_video::{VideoFormat, VideoFrameRef, VideoInfo};
 
 use super::system::{Plane, PlaneMut};
-use super::{Colorimetry, FrameError, PixelFormat, SystemFrame, SystemFrameMut, video_info};
+use super::{
+    Colorimetry, DeviceFrame, DevicePlane, DeviceStorage, FrameError, PixelFormat, SystemFrame,
+    SystemFrameMut, video_info,
+};
 
 /// The formats that are understood in system memory, most wanted first.
 pub const SYSTEM_FORMATS: [VideoFormat; 16] = [
@@ -52,9 +55,60 @@ impl FrameShape {
         self.format
     }
 
+    pub fn colorimetry(&self) -> Colorimetry {
+        self.colorimetry
+    }
+
     /// Width and height in pixels.
     pub fn size(&self) -> (u32, u32) {
         (self.info.width(), self.info.height())
+    }
+
+    /// The frame in memory of a GPU at an address, as the caps lay it out.
+    pub fn at(&self, address: u64, gpu_id: u32) -> DeviceFrame {
+        let mut planes = [DevicePlane::default(); 3];
+        for (plane, &index) in planes
+            .iter_mut()
+            .zip(&self.plane_order)
+            .take(self.format.planes())
+        {
+            *plane = DevicePlane {
+                pointer: address + self.info.offset()[index] as u64,
+                pitch: self.info.stride()[index] as usize,
+            };
+        }
+        DeviceFrame {
+            format: self.format,
+            colorimetry: self.colorimetry,
+            width: self.info.width() as usize,
+            height: self.info.height() as usize,
+            gpu_id,
+            storage: DeviceStorage::Pitch,
+            planes,
+        }
+    }
+
+    /// The frame in bytes, as the caps lay it out.
+    pub fn view<'a>(&self, bytes: &'a [u8]) -> Result<SystemFrame<'a>, FrameError> {
+        let mut planes = [Plane::default(); 3];
+        for (plane, &index) in planes
+            .iter_mut()
+            .zip(&self.plane_order)
+            .take(self.format.planes())
+        {
+            *plane = Plane {
+                data: bytes.get(self.info.offset()[index]..).unwrap_or_default(),
+                stride: self.info.stride()[index] as usize,
+            };
+        }
+        let (width, height) = self.size();
+        SystemFrame::new(
+            self.format,
+            self.colorimetry,
+            width as usize,
+            height as usize,
+            planes,
+        )
     }
 
     /// Offset and stride of each plane, from the buffer's own GstVideoMeta or else from the caps, after a check

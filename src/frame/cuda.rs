@@ -191,11 +191,19 @@ impl Mapped {
         flags: gst::ffi::GstMapFlags,
     ) -> Result<Self, CudaFrameError> {
         let mut mapped = MaybeUninit::uninit();
+        let meta = buffer.meta::<gst_video::VideoMeta>();
         // SAFETY: the frame is written where the call succeeds. Without a GstVideoMeta the memory's own
-        // info says how its rows lie; the map takes a reference of the buffer. A map for writing replaces memory
-        // only in a buffer that nobody else has a reference of.
+        // info says how its rows lie, with one the size is the meta's, which may be smaller; the map takes a
+        // reference of the buffer. A map for writing replaces memory only in a buffer that nobody else has a
+        // reference of.
         unsafe {
-            let info = (*memory).info;
+            let mut info = (*memory).info;
+            if let Some(meta) = &meta {
+                let smaller =
+                    |held: i32, shown: u32| held.min(i32::try_from(shown).unwrap_or(held));
+                info.width = smaller(info.width, meta.width());
+                info.height = smaller(info.height, meta.height());
+            }
             let done: bool = from_glib(gst_video::ffi::gst_video_frame_map(
                 mapped.as_mut_ptr(),
                 &info,

@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use gst::glib::WeakRef;
 use gst::glib::translate::*;
 use gst::prelude::*;
+use gst_video::VideoFormat;
 
 use super::dynamic_library::DynamicLibrary;
 use crate::cuda::context::{Context, ContextError};
@@ -22,6 +23,24 @@ pub const MEMORY_TYPE: &gst::glib::GStr = gst::glib::gstr!("gst.cuda.memory");
 pub const MAP_CUDA: gst::ffi::GstMapFlags = gst::ffi::GST_MAP_FLAG_LAST << 1;
 /// `GST_CUDA_MEMORY_TRANSFER_NEED_SYNC` (1.24): work on the memory's stream may still be under way.
 pub const MEMORY_NEEDS_SYNC: gst::ffi::GstMemoryFlags = gst::ffi::GST_MEMORY_FLAG_LAST << 2;
+
+/// The formats that every version of the library makes buffers for; 1.22 ends the process where it is asked for others.
+pub const CUDA_FORMATS: [VideoFormat; 14] = [
+    VideoFormat::Nv12,
+    VideoFormat::I420,
+    VideoFormat::Yv12,
+    VideoFormat::Nv21,
+    VideoFormat::Yuy2,
+    VideoFormat::Uyvy,
+    VideoFormat::P01010le,
+    VideoFormat::Rgba,
+    VideoFormat::Bgra,
+    VideoFormat::Rgbx,
+    VideoFormat::Bgrx,
+    VideoFormat::Argb,
+    VideoFormat::Rgb,
+    VideoFormat::Bgr,
+];
 
 /// The public head of `GstCudaMemory`, the same from 1.22 to 1.28 (gstcudamemory.h).
 #[repr(C)]
@@ -286,6 +305,9 @@ impl CudaContext {
     pub fn buffer_pool(&self, caps: &gst::Caps) -> Result<gst::BufferPool, GstCudaError> {
         let refused = || GstCudaError::NoPool(caps.to_string());
         let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| refused())?;
+        if !CUDA_FORMATS.contains(&info.format()) {
+            return Err(refused());
+        }
         let size = u32::try_from(info.size()).map_err(|_| refused())?;
         // SAFETY: `object` is a live GstCudaContext; the call returns a new pool, which takes its own reference.
         let pool: gst::BufferPool =
@@ -311,6 +333,19 @@ impl CudaContext {
 
     fn as_raw(&self) -> *mut GstCudaContext {
         self.object.as_ptr()
+    }
+}
+
+/// Says of a buffer of a [pool](CudaContext::buffer_pool) that it holds a frame of this size, which may be smaller than
+/// the pool's; offsets and strides stay those of the pool's frames.
+pub fn show(buffer: &mut gst::BufferRef, width: u32, height: u32) {
+    if let Some(mut meta) = buffer.meta_mut::<gst_video::VideoMeta>() {
+        // SAFETY: the meta is borrowed for writing.
+        unsafe {
+            let meta = meta.as_mut_ptr();
+            (*meta).width = width;
+            (*meta).height = height;
+        }
     }
 }
 

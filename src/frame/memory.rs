@@ -17,10 +17,24 @@ pub enum Memory {
 impl Memory {
     /// What caps promise; system memory where they name none.
     pub fn from_caps(caps: &gst::CapsRef) -> Self {
-        match caps.features(0) {
-            Some(features) if features.contains(CUDA) => Self::Cuda,
-            Some(features) if features.contains(NVMM) => Self::Nvmm,
+        caps.features(0).map_or(Self::System, Self::from_features)
+    }
+
+    /// As [`Memory::from_caps`], for one structure of caps.
+    pub fn from_features(features: &gst::CapsFeaturesRef) -> Self {
+        match features {
+            features if features.contains(CUDA) => Self::Cuda,
+            features if features.contains(NVMM) => Self::Nvmm,
             _ => Self::System,
+        }
+    }
+
+    /// How sentences call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system memory",
+            Self::Cuda => "CUDA memory",
+            Self::Nvmm => "NVMM",
         }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Its fields: `label` (string), `label_id` (int), `confidence` (double, 0 to 1), `x`, `y`, `w`, `h` (int, the pixels
 //! of the frame that the crop shows), `frame_width`, `frame_height` (int), `frame` (uint64, frames since the stream
-//! started), and `object_id` (int64) where a tracker gave one. C and Python read it with
+//! started), `batch_id` (int) where the buffer held a batch of frames, and `object_id` (int64) where a tracker gave one.
+//! C and Python read it with
 //! `gst_buffer_get_custom_meta(buffer, "rsdetectnet-crop")`, Rust with [`crop_details`].
 
 use std::sync::Once;
@@ -27,6 +28,8 @@ pub struct CropDetails {
     pub frame_height: u32,
     /// Frames since the stream started, from 0.
     pub frame: u64,
+    /// The frame's number in a batch of nvstreammux.
+    pub batch_id: Option<u32>,
     pub object_id: Option<u64>,
 }
 
@@ -59,6 +62,9 @@ pub fn attach(buffer: &mut gst::BufferRef, details: &CropDetails) -> Result<(), 
         structure.set(name, pixels as i32);
     }
     structure.set("frame", details.frame);
+    if let Some(batch_id) = details.batch_id {
+        structure.set("batch_id", batch_id as i32);
+    }
     if let Some(object_id) = details.object_id {
         structure.set("object_id", object_id as i64);
     }
@@ -81,6 +87,7 @@ pub fn crop_details(buffer: &gst::BufferRef) -> Option<CropDetails> {
         frame_width: number("frame_width")?,
         frame_height: number("frame_height")?,
         frame: structure.get("frame").ok()?,
+        batch_id: number("batch_id"),
         object_id: structure
             .get::<i64>("object_id")
             .ok()
@@ -95,7 +102,7 @@ mod tests {
     #[test]
     fn what_is_attached_is_what_is_read_back_also_from_a_copy() {
         gst::init().unwrap();
-        for object_id in [None, Some(u64::MAX - 5)] {
+        for (batch_id, object_id) in [(None, None), (Some(3), Some(u64::MAX - 5))] {
             let details = CropDetails {
                 label: "driver's \"door\" 人".into(),
                 label_id: 7,
@@ -107,6 +114,7 @@ mod tests {
                 frame_width: 1920,
                 frame_height: 1080,
                 frame: 1 << 40,
+                batch_id,
                 object_id,
             };
             let mut buffer = gst::Buffer::new();

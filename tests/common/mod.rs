@@ -1,6 +1,8 @@
 //! What the tests share: the element, pictures whose objects are known, and comparisons.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod pads;
+
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 

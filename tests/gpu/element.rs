@@ -26,3 +26,5 @@ mod pixels;
 mod starts;
 #[path = "element/stream.rs"]
 mod stream;
+#[path = "element/surface.rs"]
+mod surface;

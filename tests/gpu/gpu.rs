@@ -9,6 +9,7 @@ use cust::event::{Event, EventFlags};
 use cust::memory::DeviceBuffer;
 use cust::stream::{Stream, StreamFlags};
 use cust::sys;
+use gstrsdetectnet::crop::cuda::Launch as CropLaunch;
 use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::cuda::texture::PointTexture;
 use gstrsdetectnet::cuda::{Kernels, driver};
@@ -138,6 +139,12 @@ impl Machine for Gpu {
     fn draw(&self, canvas: &Canvas) {
         // SAFETY: as above.
         unsafe { canvas.launch(&self.kernels, self.stream()) }.unwrap();
+        self.finish();
+    }
+
+    fn crop(&self, launch: &CropLaunch) {
+        // SAFETY: as above.
+        unsafe { launch.launch(&self.kernels, self.stream()) }.unwrap();
         self.finish();
     }
 }

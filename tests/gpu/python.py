@@ -3,6 +3,8 @@ nvcodec, and for memory:NVMM DeepStream's nvvideoconvert. Run by tests/gpu/pytho
 
 import gc
 import os
+import subprocess
+import sys
 import unittest
 
 import gi
@@ -90,6 +92,21 @@ class ToCuda(unittest.TestCase):
         gc.collect()
         samples(f"{source('RGBA', 60)} ! {CUDA}", 60)
         self.assertTrue(torch.equal(first, before))
+
+    def test_arrays_may_outlive_python(self):
+        program = f"""
+import builtins, runpy, sys
+tests = runpy.run_path({os.path.realpath(__file__)!r})
+(on_gpu,) = tests["samples"](tests["source"]("RGBA") + " ! " + tests["CUDA"])
+for holder in (builtins, sys, tests["torch"], tests["rsdetectnet"]):
+    plane = tests["rsdetectnet"].to_cuda(on_gpu)
+    holder.kept = [take(plane) for take, _, _ in tests["LIBRARIES"].values()] + [plane.__dlpack__()]
+print("kept")
+"""
+        ended = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-c", program], capture_output=True, text=True, timeout=300
+        )
+        self.assertEqual((ended.returncode, ended.stdout), (0, "kept\n"), ended.stderr)
 
     def test_what_is_not_theirs_is_refused_with_a_sentence(self):
         (foreign,) = samples(f"{source('NV12')} ! cudaupload")

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
+use gstrsdetectnet::crop::cuda::Launch as CropLaunch;
 use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
@@ -32,6 +33,7 @@ fn library() -> &'static Library {
                 "-std=c++17",
                 "-O2",
                 "-fno-strict-aliasing",
+                "-ffp-contract=off",
                 "-shared",
                 "-fPIC",
                 "-I",
@@ -110,5 +112,9 @@ impl Machine for Emulated {
 
     fn draw(&self, canvas: &Canvas) {
         self.run("run_overlay", canvas, canvas.grid());
+    }
+
+    fn crop(&self, launch: &CropLaunch) {
+        self.run("run_crop", launch, launch.grid());
     }
 }

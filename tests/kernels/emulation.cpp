@@ -82,6 +82,10 @@ void run_suppress(const DecodeBatch *batch, const u32 *grid) {
     run_waiting([](const void *batch) { suppress(*static_cast<const DecodeBatch *>(batch)); }, batch, grid, 512);
 }
 
+void run_crop(const CropLaunch *launch, const u32 *grid) {
+    run_waiting([](const void *launch) { crop(*static_cast<const CropLaunch *>(launch)); }, launch, grid, 256);
+}
+
 void run_overlay(const Canvas *canvas, const u32 *grid) {
     run_waiting([](const void *canvas) { overlay(*static_cast<const Canvas *>(canvas)); }, canvas, grid, 256);
 }

@@ -35,7 +35,12 @@ DEVICE u32 load_u32(u64 address) { return load<u32>(address); }
 DEVICE float load_f32(u64 address) { return load<float>(address); }
 DEVICE void store_u8(u64 address, u32 value) { store(address, u8(value)); }
 DEVICE void store_u16(u64 address, u32 value) { store(address, u16(value)); }
+DEVICE void store_u32(u64 address, u32 value) { store(address, value); }
 DEVICE void store_f32(u64 address, float value) { store(address, value); }
+
+// Compiled without contraction.
+DEVICE float multiplied(float a, float b) { return a * b; }
+DEVICE float added(float a, float b) { return a + b; }
 
 // What a texture object stands for: rows of texels without gaps.
 struct Texture {

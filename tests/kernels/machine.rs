@@ -1,5 +1,6 @@
 //! What the kernels run on in a test.
 
+use gstrsdetectnet::crop::cuda::Launch as CropLaunch;
 use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
@@ -21,4 +22,5 @@ pub trait Machine {
     fn preprocess(&self, batch: &PreprocessBatch);
     fn decode(&self, batch: &DecodeBatch, images: usize);
     fn draw(&self, canvas: &Canvas);
+    fn crop(&self, launch: &CropLaunch);
 }

@@ -3,6 +3,7 @@
 
 #[path = "../decode/cases.rs"]
 mod cases;
+mod crop_cases;
 mod decode_cases;
 mod draw_cases;
 mod emulated;
@@ -50,6 +51,14 @@ emulated! {
         every_family_as_numpy_has_it,
         every_family_as_the_cpu_has_it_with_every_filter,
         implausible_outputs_leave_their_signs,
+    ;
+    crop_cases:
+        copies_are_the_frame_s_own_samples,
+        every_format_becomes_every_other_as_on_the_cpu,
+        colours_follow_matrices_and_ranges,
+        five_hundred_crops_in_one_launch,
+        textures_give_the_same_crops,
+        what_is_no_part_of_a_frame_is_refused,
     ;
     draw_cases:
         fills_and_masks_blend_in_every_format,

@@ -3,6 +3,8 @@ tests/gstreamer_newest.rs."""
 
 import gc
 import os
+import subprocess
+import sys
 import unittest
 import weakref
 
@@ -100,6 +102,63 @@ class Detections(unittest.TestCase):
         pipeline.set_state(Gst.State.NULL)
         self.assertEqual(message.type, Gst.MessageType.EOS)
         self.assertEqual(seen, [(2, (64, 64, 3), [255, 0, 0])])
+
+
+    def test_tracked_objects_and_frames_of_a_batch_are_told_apart(self):
+        buffer = Gst.Buffer.new()
+        region = GstVideo.buffer_add_video_region_of_interest_meta(buffer, "person", 64, 48, 128, 240)
+        parameter, _ = Gst.Structure.from_string(
+            "detection, label_id=(int)1, confidence=(double)0.5, x_min=(double)0.1, y_min=(double)0.1, "
+            "x_max=(double)0.3, y_max=(double)0.6, frame_width=(int)640, frame_height=(int)480, "
+            "object_id=(gint64)70000000007, batch_id=(int)2"
+        )
+        region.add_param(parameter)
+        (found,) = rsdetectnet.detections(buffer)
+        self.assertEqual((found.label, found.class_id, found.confidence), ("person", 1, 0.5))
+        self.assertEqual((found.object_id, found.batch_id), (70000000007, 2))
+        self.assertAlmostEqual(found.x + found.width, 192, places=3)
+
+
+class Crops(unittest.TestCase):
+    def crops(self, options, branch):
+        pipeline = Gst.parse_launch(
+            f"appsrc name=source format=time ! {DETECTOR} {options} detector.crops ! {branch} "
+            "! appsink name=sink sync=false"
+        )
+        pipeline.set_state(Gst.State.PLAYING)
+        try:
+            for number in range(2):
+                pipeline.get_by_name("source").emit("push-sample", rsdetectnet.from_numpy(picture(), pts=40 * number))
+            return [pull(pipeline.get_by_name("sink")) for _ in range(4)]
+        finally:
+            pipeline.set_state(Gst.State.NULL)
+
+    def test_a_crop_says_what_it_shows_and_is_an_array(self):
+        samples = self.crops("", "queue")
+        shown = [rsdetectnet.crop(sample) for sample in samples]
+        self.assertEqual([(each.label, each.class_id, each.frame) for each in shown], [
+            ("red", 1, 0), ("blue", 3, 0), ("red", 1, 1), ("blue", 3, 1),
+        ])  # fmt: skip
+        for sample, each in zip(samples, shown):
+            wanted = (16, 8) if each.label == "red" else (40, 48)
+            self.assertEqual((each.x, each.y, each.width, each.height), (*wanted, 8, 8))
+            self.assertEqual((each.frame_width, each.frame_height), (64, 64))
+            self.assertGreater(each.confidence, 0.99)
+            self.assertEqual((each.object_id, each.batch_id), (None, 0))
+            image = rsdetectnet.to_numpy(sample)
+            self.assertEqual(image.shape, (8, 8, 3))
+            self.assertTrue((image == ((255, 0, 0) if each.label == "red" else (0, 0, 255))).all())
+        self.assertEqual(rsdetectnet.crop(samples[0].get_buffer()), shown[0])
+
+    def test_it_stays_with_crops_that_are_resized_converted_and_encoded(self):
+        branch = "video/x-raw,width=32,height=16 ! videoconvert ! video/x-raw,format=I420 ! jpegenc"
+        for sample in self.crops("crop-margin=0.5", branch):
+            shown = rsdetectnet.crop(sample)
+            self.assertEqual((shown.width, shown.height, shown.frame_width), (16, 16, 64))
+
+    def test_what_is_no_crop_has_none(self):
+        self.assertIsNone(rsdetectnet.crop(Gst.Buffer.new()))
+        self.assertIsNone(rsdetectnet.crop(frame_of(picture())))
 
 
 class ToNumpy(unittest.TestCase):
@@ -216,7 +275,7 @@ class Errors(unittest.TestCase):
 
     def test_wrong_types_are_told_what_to_pass(self):
         buffer, image = Gst.Buffer.new_allocate(None, 64, None), picture()
-        for call in [rsdetectnet.to_numpy, rsdetectnet.to_cuda, rsdetectnet.detections]:
+        for call in [rsdetectnet.to_numpy, rsdetectnet.to_cuda, rsdetectnet.detections, rsdetectnet.crop]:
             self.fails(TypeError, "takes a Gst.Sample, or a Gst.Buffer and its caps, not ndarray", call, image)
         self.fails(TypeError, "Gst.Caps.from_string(text)", rsdetectnet.to_numpy, buffer, "video/x-raw")
         self.fails(TypeError, "from_numpy takes a NumPy array", rsdetectnet.from_numpy, b"pixels")
@@ -251,46 +310,80 @@ class Errors(unittest.TestCase):
 
 
 class OnTheHost(rsdetectnet.CudaArray):
-    """Says that its memory is the host's, so that NumPy takes it."""
+    """Says that its memory is the host's, as the tensor in the capsule does, so that NumPy takes it."""
 
     def __dlpack_device__(self):
         return (1, 0)
 
 
+def exported(sample, kind=OnTheHost):
+    """The planes of a frame in system memory, as to_cuda gives those of one on a GPU."""
+    planes = rsdetectnet._map("to_cuda", sample, None, 0, on_gpu=False)
+    interfaces = [plane.__array_interface__ for plane in planes]
+    layouts = [(each["data"][0], each["shape"], each["strides"], each["typestr"]) for each in interfaces]
+    return [kind(plane._mapping, index, *layout, 0) for index, (plane, layout) in enumerate(zip(planes, layouts))]
+
+
 class DLPack(unittest.TestCase):
-    def array(self, image):
-        (pointer, _), strides = image.__array_interface__["data"], image.strides
-        return OnTheHost(image, pointer, image.shape, strides, image.dtype.str, 0)
+    def test_a_consumer_sees_the_memory_of_every_format(self):
+        for format in ["RGB", "BGRx", "GRAY8", "YUY2", "NV12", "I420", "P010_10LE"]:
+            sample = first_frame(f"videotestsrc num-buffers=1 ! video/x-raw,format={format},width=46,height=30")
+            wanted = rsdetectnet.to_numpy(sample)
+            wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+            for plane, image in zip(exported(sample), wanted):
+                view = numpy.from_dlpack(plane)
+                numpy.testing.assert_array_equal(view, image)
+                self.assertEqual(view.dtype, image.dtype)
+                self.assertEqual(view.__array_interface__["data"][0], image.__array_interface__["data"][0])
 
-    def test_a_consumer_sees_the_memory_and_frees_the_capsule(self):
-        for image in [picture()[:, 3:9], numpy.arange(64, dtype="<u2").reshape(8, 8)[:, :5]]:
-            array = self.array(image)
-            alive = weakref.ref(array)
-            view = numpy.from_dlpack(array)
-            numpy.testing.assert_array_equal(view, image)
-            self.assertEqual(view.__array_interface__["data"][0], image.__array_interface__["data"][0])
-            del array
+    def test_the_frame_goes_back_with_the_consumer_s_last_view_or_with_the_capsule(self):
+        pool = Gst.BufferPool.new()
+        config = pool.get_config()
+        Gst.BufferPool.config_set_params(config, caps("video/x-raw"), 64 * 64, 1, 1)
+        pool.set_config(config)
+        pool.set_active(True)
+        gray = caps("video/x-raw,format=GRAY8,width=64,height=64,framerate=0/1")
+        again = Gst.BufferPoolAcquireParams()
+        again.flags = Gst.BufferPoolAcquireFlags.DONTWAIT
+        for take in [numpy.from_dlpack, lambda plane: plane.__dlpack__(stream=None, max_version=(1, 0))]:
+            _, buffer = pool.acquire_buffer(None)
+            (plane,) = exported(Gst.Sample.new(buffer, gray, None, None))
+            taken = take(plane)
+            del plane, buffer
             gc.collect()
-            self.assertIsNotNone(alive())
-            del view
+            self.assertEqual(pool.acquire_buffer(again)[0], Gst.FlowReturn.EOS)
+            del taken
             gc.collect()
-            self.assertIsNone(alive())
+            result, buffer = pool.acquire_buffer(again)
+            self.assertEqual(result, Gst.FlowReturn.OK)
+            del buffer
 
-    def test_a_capsule_that_nobody_takes_is_freed_with_it(self):
-        array = self.array(picture())
-        alive = weakref.ref(array)
-        capsule = array.__dlpack__(stream=None, max_version=(1, 0))
-        del array
-        gc.collect()
-        self.assertIsNotNone(alive())
-        del capsule
-        gc.collect()
-        self.assertIsNone(alive())
+    def test_the_error_of_a_consumer_that_refuses_is_not_lost(self):
+        (plane,) = exported(rsdetectnet.from_numpy(picture()))
+        # The capsule is freed while len's exception is on its way.
+        with self.assertRaisesRegex(TypeError, "has no len"):
+            len(plane.__dlpack__())
 
     def test_copies_and_other_devices_are_refused(self):
-        array = self.array(picture())
-        self.assertRaises(BufferError, array.__dlpack__, copy=True)
-        self.assertRaises(BufferError, array.__dlpack__, dl_device=(2, 1))
+        (plane,) = exported(rsdetectnet.from_numpy(picture()))
+        self.assertRaises(BufferError, plane.__dlpack__, copy=True)
+        self.assertRaises(BufferError, plane.__dlpack__, dl_device=(2, 1))
+
+    def test_arrays_may_outlive_python(self):
+        """Consumers free their tensors whenever they end, also after this module and all others are gone."""
+        program = """
+import builtins, numpy, sys, test_rsdetectnet as tests
+(plane,) = tests.exported(tests.frame_of(tests.picture()))
+class Cycle: pass
+builtins.view, sys.view, numpy.view, tests.rsdetectnet.view = (numpy.from_dlpack(plane) for _ in range(4))
+cycle = Cycle()
+cycle.itself, cycle.view, cycle.capsule = cycle, numpy.from_dlpack(plane), plane.__dlpack__()
+sys.capsule = plane.__dlpack__()
+"""
+        environment = dict(os.environ, PYTHONFAULTHANDLER="1")
+        environment["PYTHONPATH"] += os.pathsep + os.path.dirname(os.path.realpath(__file__))
+        ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ DEVICE float load_f32(u64 address) { return __nvvm_ldg_f((const float *)address)
 
 DEVICE void store_u8(u64 address, u32 value) { *(GLOBAL u8 *)address = u8(value); }
 DEVICE void store_u16(u64 address, u32 value) { *(GLOBAL u16 *)address = u16(value); }
+DEVICE void store_u32(u64 address, u32 value) { *(GLOBAL u32 *)address = value; }
 DEVICE void store_f32(u64 address, float value) { *(GLOBAL float *)address = value; }
 
 // The texel at whole coordinates of a texture with point sampling that reads integers.
@@ -54,6 +55,10 @@ DEVICE Texel load_texel(u64 texture, i32 x, i32 y) {
         : "l"(texture), "r"(x), "r"(y));
     return texel;
 }
+
+// Each result is rounded: neither compiler makes one operation of a product and a sum.
+DEVICE float multiplied(float a, float b) { return __nvvm_mul_rn_f(a, b); }
+DEVICE float added(float a, float b) { return __nvvm_add_rn_f(a, b); }
 
 DEVICE u32 f16_bits(float value) {
     u16 bits;

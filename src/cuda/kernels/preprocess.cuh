@@ -121,8 +121,8 @@ template <bool AVERAGE, typename Fetch> DEVICE auto sample(const Span &h, const 
 }
 
 // Planes as rows of bytes; samples of 2 and 4 bytes lie at multiples of their size.
-struct Linear {
-    const Frame &frame;
+template <typename Described> struct Linear {
+    const Described &frame;
 
     MEMBER u64 row(u32 plane, i32 y) const { return frame.planes[plane] + u64(y) * frame.pitches[plane]; }
     MEMBER u32 byte(u32 plane, i32 x, i32 y) const { return load_u8(row(plane, y) + x); }
@@ -145,8 +145,8 @@ struct Linear {
 
 // Planes as textures with one channel for each sample that lies at the same place: Y; U and V; R, G, B and A.
 // 4:2:2 packed frames are textures of the frame's width, luma and one chroma sample at each place.
-struct Textures {
-    const Frame &frame;
+template <typename Described> struct Textures {
+    const Described &frame;
 
     MEMBER u32 byte(u32 plane, i32 x, i32 y) const { return load_texel(frame.planes[plane], x, y).x; }
     MEMBER u32 word(u32 plane, i32 x, i32 y) const { return byte(plane, x, y); }
@@ -299,8 +299,8 @@ KERNEL(256) preprocess(PreprocessBatch batch) {
     if (placed_x >= 0 && placed_x < i32(frame.placed_width) && placed_y >= 0 && placed_y < i32(frame.placed_height)) {
         const Position at_x = position(placed_x, frame.width, frame.placed_width);
         const Position at_y = position(placed_y, frame.height, frame.placed_height);
-        rgb = frame.flags & TEXTURES ? sample_frame(frame, Textures{frame}, at_x, at_y)
-                                     : sample_frame(frame, Linear{frame}, at_x, at_y);
+        rgb = frame.flags & TEXTURES ? sample_frame(frame, Textures<Frame>{frame}, at_x, at_y)
+                                     : sample_frame(frame, Linear<Frame>{frame}, at_x, at_y);
     }
     const Vector ordered = target.bgr ? reversed(rgb) : rgb;
     const u64 index = u64(frame.slot) * target.slot_stride + u64(y) * target.row_stride + u64(x) * target.pixel_stride;

@@ -29,11 +29,15 @@ impl From<gst::FlowError> for Stop {
 }
 
 /// What a branch does with what it is sent; lives on the thread of the branch.
-pub(super) trait Worker: Default + Send + 'static {
+pub(super) trait Worker: Send + 'static {
     type Item: Send + 'static;
+    /// What it tells the streaming thread, which reads it on its own clone.
+    type Told: Clone + Default + Send + Sync + 'static;
+
+    fn new(told: Self::Told) -> Self;
 
     /// The video has these caps from here on.
-    fn video_caps(&mut self, caps: &gst::CapsRef);
+    fn video_caps(&mut self, pad: &gst::Pad, caps: &gst::CapsRef);
 
     /// Downstream may accept other caps than before.
     fn renegotiate(&mut self);
@@ -72,6 +76,7 @@ pub(super) trait Stream {
 
 pub(super) struct Branch<W: Worker> {
     pub pad: gst::Pad,
+    pub told: W::Told,
     queue: Arc<Queue<W::Item>>,
     task: Mutex<Option<gst::Task>>,
 }
@@ -80,6 +85,7 @@ impl<W: Worker> Branch<W> {
     pub fn new(pad: gst::Pad, limit: usize) -> Self {
         Self {
             pad,
+            told: W::Told::default(),
             queue: Arc::new(Queue::new(limit)),
             task: Mutex::default(),
         }
@@ -128,7 +134,11 @@ impl<W: Worker> Stream for Branch<W> {
     }
 
     fn start(&self, element: &super::RsDetectNet) -> Result<(), glib::BoolError> {
-        let mut pusher = Pusher::<W>::new(self.pad.clone(), element.downgrade());
+        let mut pusher = Pusher::new(
+            self.pad.clone(),
+            element.downgrade(),
+            W::new(self.told.clone()),
+        );
         let queue = self.queue.clone();
         let status = |kind| {
             let (pad, element) = (self.pad.downgrade(), element.downgrade());

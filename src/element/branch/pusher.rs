@@ -28,11 +28,15 @@ pub(super) struct Pusher<W> {
 }
 
 impl<W: Worker> Pusher<W> {
-    pub fn new(pad: gst::Pad, element: glib::WeakRef<super::super::RsDetectNet>) -> Self {
+    pub fn new(
+        pad: gst::Pad,
+        element: glib::WeakRef<super::super::RsDetectNet>,
+        worker: W,
+    ) -> Self {
         Self {
             pad,
             element,
-            worker: W::default(),
+            worker,
             standing: Standing::Good,
             held: Vec::new(),
         }
@@ -74,7 +78,7 @@ impl<W: Worker> Pusher<W> {
                 self.standing = Standing::Good;
                 self.push_event(event);
             }
-            gst::EventView::Caps(caps) => self.worker.video_caps(caps.caps()),
+            gst::EventView::Caps(caps) => self.worker.video_caps(&self.pad, caps.caps()),
             gst::EventView::Eos(_) => {
                 let ready = self.ready_for_data();
                 self.push_event(event);

@@ -4,6 +4,7 @@
 
 mod color_format;
 pub mod nvbufsurface;
+pub mod pool;
 mod surface_array;
 #[cfg(test)]
 mod tests;

@@ -8,11 +8,11 @@ use gst_check::Harness;
 use gst_video::VideoFormat;
 use gstrsdetectnet::cuda::context::Context;
 
-use crate::batch::batch;
 use crate::common::{Picture, init};
 use crate::media::{COLORS_SSD, shared_cache};
 use crate::pixels::Pixels;
 use crate::stream::{launch, play, upload};
+use crate::surface::batch;
 
 const SIDE: u32 = 256;
 

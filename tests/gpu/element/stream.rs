@@ -77,7 +77,7 @@ pub fn play(
 }
 
 /// As [`play`], but keeps of each sample only what is taken of it: decoders wait for frames that nobody gives back.
-fn play_each<T>(
+pub fn play_each<T>(
     pipeline: &gst::Pipeline,
     description: &str,
     input: &[gst::Sample],

@@ -1,0 +1,82 @@
+//! Crops of frames that a GPU decoded are the pixels that a decoder in system memory makes of the same clip.
+
+use std::path::Path;
+
+use gst_video::VideoFormat;
+use gstrsdetectnet::crop::render::CropResize;
+
+use crate::cutting::{CUDA, NVMM, SYSTEM, crops, pipeline};
+use crate::media::{bundled_detector, picture, shared_cache};
+use crate::pixels::Pixels;
+use crate::stream::{has, launch, play};
+
+const FRAMES: usize = 5;
+
+/// Writes a picture as a short H.264 stream, in a profile that every decoder here knows.
+fn encode(name: &str, file: &Path) {
+    let description = "appsrc name=source ! x264enc tune=zerolatency bitrate=8000 \
+         ! video/x-h264,profile=constrained-baseline ! h264parse \
+         ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=sink sync=false";
+    let sample = picture(name).converted(VideoFormat::I420, None);
+    let encoded = play(&launch(description), description, &vec![sample; FRAMES]);
+    let stream: Vec<u8> = encoded
+        .iter()
+        .flat_map(|sample| sample.buffer().unwrap().map_readable().unwrap().to_vec())
+        .collect();
+    std::fs::write(file, stream).unwrap();
+}
+
+/// The frames of a clip from a decoder in system memory.
+fn reference(file: &Path) -> Vec<Pixels> {
+    let description = format!(
+        "filesrc location={} ! h264parse ! openh264dec ! videoconvert ! video/x-raw,format=NV12 \
+         ! appsink name=sink sync=false",
+        file.display()
+    );
+    let frames = play(&launch(&description), &description, &[]);
+    assert_eq!(frames.len(), FRAMES);
+    let pixels =
+        |sample: &gst::Sample| Pixels::of(&sample.buffer_owned().unwrap(), sample.caps().unwrap());
+    frames.iter().map(pixels).collect()
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and TensorRT"]
+fn crops_of_decoded_frames_are_those_of_a_decoder_in_system_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("clip.h264");
+    encode("astronaut.png", &file);
+    let reference = reference(&file);
+    let detector = format!(
+        "{} threshold=0.2",
+        bundled_detector("fp16", &shared_cache())
+    );
+    for (decoder, own, memories) in [
+        ("nvh264dec", CUDA, &[CUDA, SYSTEM][..]),
+        ("nvv4l2decoder", NVMM, &[NVMM, CUDA, SYSTEM][..]),
+    ] {
+        if !has(decoder) {
+            continue;
+        }
+        let upstream = format!(
+            "filesrc location={} ! h264parse ! {decoder} ! {own},format=NV12",
+            file.display()
+        );
+        for memory in memories {
+            for rest in [
+                ",format=NV12",
+                ",format=RGBA,width=224,height=224",
+                ",format=I420,width=160,height=120",
+            ] {
+                let description = pipeline(&upstream, &detector, &format!("{memory}{rest}"));
+                let made = crops(&description, &[]);
+                println!("{} crops: {decoder} to {memory}{rest}", made.len());
+                assert!(made.len() >= FRAMES, "{description}");
+                for crop in made {
+                    let frame = &reference[crop.details.frame as usize];
+                    crop.assert_cut_out_of(frame, CropResize::Letterbox, &description);
+                }
+            }
+        }
+    }
+}
