@@ -1,10 +1,14 @@
 //! One stream on a GPU: what the element adds to TensorRT's own time, with frames that a GPU decoder made.
 //!
-//!     cargo bench --bench gpu [-- --clip FILE.mp4 --model FILE --labels FILE --precision fp16 --frames N]
+//!     cargo bench --bench gpu [-- --clip FILE.mp4 --model FILE --labels FILE --precision fp16 --frames N
+//!         --set hash-size=16]
 //!
 //! For each decoder there is a row: TensorRT alone (its CUDA graph, launched again and again), the whole way of a
 //! frame through the element (preprocessing, network, decoding, metadata) one at a time, and the host's CPU time.
 //! Then come the crops a second through the element, 32 of each frame, made 224x224 RGBA in each memory.
+
+#[path = "common/cpu_time.rs"]
+mod cpu_time;
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -13,6 +17,8 @@ use gst::prelude::*;
 use gst_check::Harness;
 use gstrsdetectnet::cuda::context::Context;
 use gstrsdetectnet::detector::{DetectorOptions, Precision, TensorRtModel};
+
+use cpu_time::cpu_time;
 
 const DECODERS: [(&str, &str); 2] = [
     ("nvh264dec", "video/x-raw(memory:CUDAMemory)"),
@@ -28,6 +34,8 @@ struct Options {
     labels: Option<String>,
     precision: String,
     frames: u32,
+    /// Other properties of the element, and their values.
+    properties: Vec<(String, String)>,
 }
 
 impl Options {
@@ -38,6 +46,7 @@ impl Options {
             labels: None,
             precision: "fp16".into(),
             frames: 2000,
+            properties: Vec::new(),
         };
         let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
         while let Some(name) = arguments.next() {
@@ -48,6 +57,10 @@ impl Options {
                 "--labels" => options.labels = Some(value),
                 "--precision" => options.precision = value,
                 "--frames" => options.frames = value.parse()?,
+                "--set" => {
+                    let (name, value) = value.split_once('=').ok_or("--set takes NAME=VALUE")?;
+                    options.properties.push((name.into(), value.into()));
+                }
                 other => return Err(format!("unknown option {other}").into()),
             }
         }
@@ -82,19 +95,6 @@ fn decode(
     }
 }
 
-fn cpu_time_of_this_thread() -> Duration {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the call fills the struct it is given.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    [usage.ru_utime, usage.ru_stime]
-        .map(|time| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000))
-        .into_iter()
-        .sum()
-}
-
 /// Frames that warm up.
 const WARM_UP: u32 = 50;
 
@@ -118,11 +118,11 @@ fn through_element(
         Ok::<_, gst::glib::BoolError>(())
     };
     pass(WARM_UP)?;
-    let (start, cpu) = (Instant::now(), cpu_time_of_this_thread());
+    let (start, cpu) = (Instant::now(), cpu_time(libc::RUSAGE_THREAD));
     pass(frames)?;
     Ok((
         start.elapsed() / frames,
-        (cpu_time_of_this_thread() - cpu) / frames,
+        (cpu_time(libc::RUSAGE_THREAD) - cpu) / frames,
     ))
 }
 
@@ -219,6 +219,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .property_from_str("backend", "tensorrt")
                 .property_from_str("precision", &options.precision)
                 .build()?;
+            // One at a time, and pushed by the thread that brings it: the whole way of a frame.
+            element.set_property("max-in-flight", 1u32);
+            for (name, value) in &options.properties {
+                element.set_property_from_str(name, value);
+            }
             let (wall, cpu) = through_element(&element, &samples, options.frames)?;
             element.set_state(gst::State::Null)?;
             element_time.push(wall);

@@ -6,11 +6,14 @@ use gstrsdetectnet::engine::onnxruntime::{InputMut, Model, Session};
 use gstrsdetectnet::engine::{ElementType, Tensor};
 use gstrsdetectnet::frame::system::Plane;
 use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat, SystemFrame};
+use gstrsdetectnet::meta::message::FrameFacts;
 use gstrsdetectnet::meta::roi;
 use gstrsdetectnet::model::{Labels, ModelSource};
 use gstrsdetectnet::preprocess::Shrinking;
 use gstrsdetectnet::preprocess::cpu::Preprocessor;
 use gstrsdetectnet::preprocess::{InputGeometry, Placement, ResizeMode, TensorLayout};
+use gstrsdetectnet::thumbnail::Area;
+use gstrsdetectnet::thumbnail::cpu::Thumbnailer;
 use gstrsdetectnet::{BoundingBox, Detection};
 
 #[global_allocator]
@@ -138,6 +141,48 @@ fn decode_25200_candidates(bencher: Bencher, layout: &str) {
     bencher.bench_local(|| decoder.decode(&output, &placement, &selection, &mut detections));
 }
 
+fn bench_thumbnails(bencher: Bencher, format: PixelFormat, side: usize, areas: &[Area]) {
+    let (stride, rows) = format.plane_size(0, WIDTH, HEIGHT);
+    let data: Vec<u8> = (0..stride * rows).map(|i| (i * 7 % 251) as u8).collect();
+    // Chroma does not count.
+    let planes = [Plane {
+        data: &data,
+        stride,
+    }; 3];
+    let colorimetry = Colorimetry {
+        matrix: ColorMatrix::Bt709,
+        full_range: false,
+    };
+    let frame = SystemFrame::new(format, colorimetry, WIDTH, HEIGHT, planes).expect("whole planes");
+    let mut thumbnailer = Thumbnailer::default();
+    let mut thumbnails = Vec::with_capacity(side * side * areas.len());
+    bencher.bench_local(|| {
+        thumbnails.clear();
+        thumbnailer.append(divan::black_box(&frame), areas, side, &mut thumbnails);
+    });
+}
+
+/// The thumbnail of a 1080p frame, which `skip-unchanged` compares.
+#[divan::bench(args = [
+    (PixelFormat::Nv12, 8), (PixelFormat::Nv12, 16), (PixelFormat::Nv12, 64), (PixelFormat::P010, 16),
+    (PixelFormat::Yuy2, 16), (PixelFormat::Rgb, 16), (PixelFormat::Bgrx, 16), (PixelFormat::Rgba, 16),
+])]
+fn thumbnail(bencher: Bencher, (format, side): (PixelFormat, usize)) {
+    bench_thumbnails(bencher, format, side, &[Area::whole(0, WIDTH, HEIGHT)]);
+}
+
+/// Those of objects of 100 x 200 pixels in it.
+#[divan::bench(args = [1, 10, 100])]
+fn thumbnails_of_objects(bencher: Bencher, objects: usize) {
+    let area = |i: usize| {
+        let mut area = Area::whole(0, 100, 200);
+        (area.pixels.x, area.pixels.y) = (17 * i % 1800, 29 * i % 880);
+        area
+    };
+    let areas: Vec<Area> = (0..objects).map(area).collect();
+    bench_thumbnails(bencher, PixelFormat::Nv12, 16, &areas);
+}
+
 #[divan::bench(args = [1, 10, 100])]
 fn attach(bencher: Bencher, objects: usize) {
     let labels = Labels::from_lines("person");
@@ -155,16 +200,15 @@ fn attach(bencher: Bencher, objects: usize) {
         oriented: None,
     };
     let detections = vec![detection; objects];
+    let facts = FrameFacts {
+        width: WIDTH as u32,
+        height: HEIGHT as u32,
+        ..FrameFacts::default()
+    };
     bencher
         .with_inputs(gst::Buffer::new)
         .bench_local_values(|mut buffer| {
-            roi::attach(
-                buffer.make_mut(),
-                (WIDTH as u32, HEIGHT as u32),
-                None,
-                &detections,
-                &labels,
-            );
+            roi::attach(buffer.make_mut(), &facts, None, &detections, &labels);
             buffer
         });
 }

@@ -3,6 +3,9 @@
 //!
 //!     cargo bench --bench throughput [-- --model FILE --labels FILE --threads N --rounds N]
 
+#[path = "common/options.rs"]
+mod options;
+
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -10,37 +13,9 @@ use gst::prelude::*;
 use gstrsdetectnet::engine::onnxruntime::{Model, Session};
 use gstrsdetectnet::model::ModelSource;
 
+use options::Options;
+
 const FRAMES: u32 = 150;
-
-struct Options {
-    model: String,
-    labels: Option<String>,
-    threads: u32,
-    rounds: usize,
-}
-
-impl Options {
-    fn from_arguments() -> Result<Self, Box<dyn Error>> {
-        let mut options = Self {
-            model: "ssd-mobilenet-v2".into(),
-            labels: None,
-            threads: 2,
-            rounds: 7,
-        };
-        let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
-        while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or("every option takes a value")?;
-            match name.as_str() {
-                "--model" => options.model = value,
-                "--labels" => options.labels = Some(value),
-                "--threads" => options.threads = value.parse()?,
-                "--rounds" => options.rounds = value.parse()?,
-                other => return Err(format!("unknown option {other}").into()),
-            }
-        }
-        Ok(options)
-    }
-}
 
 /// Runs of the network alone for each second.
 fn engine_alone(session: &mut Session) -> Result<f64, Box<dyn Error>> {
@@ -60,9 +35,7 @@ fn pipeline(source: &str, options: &Options) -> Result<(f64, gst::Structure), Bo
     .map_err(|_| "not a pipeline")?;
     let by_name = |name| pipeline.by_name(name).ok_or("no such element");
     let detector = by_name("detector")?;
-    detector.set_property("model", &options.model);
-    detector.set_property("labels", &options.labels);
-    detector.set_property("threads", options.threads);
+    options.apply(&detector);
     if let Some(source) = pipeline.by_name("frames") {
         feed(
             &source
@@ -113,7 +86,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn main() -> Result<(), Box<dyn Error>> {
     gst::init()?;
     gstrsdetectnet::plugin_register_static()?;
-    let options = Options::from_arguments()?;
+    let options = Options::from_arguments(7, |_, _| Ok(false))?;
     let source = ModelSource::resolve(&options.model)?;
     let model = match &source {
         ModelSource::Bundled(bundled) => Model::Bytes(bundled.onnx),

@@ -19,6 +19,8 @@ typedef struct RsDetectNetDetection {
   float height;
   int64_t object_id; /* the identity that a tracker gave; -1 where the object is not tracked */
   uint32_t batch_id; /* the frame of a buffer of nvstreammux; 0 in all others */
+  uint32_t hash_size; /* bytes of the hash; 0 without hash-size */
+  const uint8_t *hash; /* the grey thumbnail, row by row; freed with the buffer's metadata */
 } RsDetectNetDetection;
 
 /* Writes up to CAPACITY detections, best first, and returns how many the buffer has. DETECTIONS may be NULL. */

@@ -43,6 +43,8 @@ class Detection(typing.NamedTuple):
     object_id: typing.Optional[int]
     #: The frame of a buffer of nvstreammux, counted from 0; 0 in all other buffers.
     batch_id: int
+    #: The grey thumbnail of the object, row by row, where hash-size asks for it; None elsewhere.
+    hash: typing.Optional[bytes] = None
 
 
 def detections(frame):
@@ -63,6 +65,7 @@ def detections(frame):
             each.height,
             None if each.object_id < 0 else each.object_id,
             each.batch_id,
+            ctypes.string_at(each.hash, each.hash_size) if each.hash_size else None,
         )
         for each in found
     ]
@@ -322,7 +325,7 @@ def _format_of(function, shapes, format):
 
 
 _CHANNELS = {
-    "RGB": 3, "BGR": 3, "RGBA": 4, "BGRA": 4, "RGBx": 4, "BGRx": 4, "ARGB": 4, "GRAY8": 1,
+    "RGB": 3, "BGR": 3, "RGBA": 4, "BGRA": 4, "RGBx": 4, "BGRx": 4, "ARGB": 4, "xRGB": 4, "GRAY8": 1,
     "YUY2": 2, "UYVY": 2, "NV12": 1, "NV21": 1, "P010_10LE": 1, "I420": 1,
 }  # fmt: skip
 
@@ -395,6 +398,8 @@ class _Detection(ctypes.Structure):
         ("height", ctypes.c_float),
         ("object_id", ctypes.c_int64),
         ("batch_id", ctypes.c_uint32),
+        ("hash_size", ctypes.c_uint32),
+        ("hash", ctypes.c_void_p),
     ]
 
 

@@ -3,8 +3,9 @@
 //!
 //! The way of a frame, room by room: [`frame`] borrows its planes, [`preprocess`] writes them into the
 //! network's input, an [`engine`] runs the network, [`decode`] turns its output into [`detection`]s,
-//! and [`meta`] attaches those to the buffer; [`crop`] cuts them out and [`overlay`] draws them. [`model`]
-//! knows what a model is, [`detector`] puts the stages together, and only [`element`] knows pads.
+//! and [`meta`] attaches those to the buffer; [`crop`] cuts them out, [`overlay`] draws them, and by its
+//! [`thumbnail`] a frame that looks like the last one needs none of this. [`model`] knows what a model is,
+//! [`detector`] puts the stages together, and only [`element`] knows pads.
 //!
 //! [`c_api`] gives other languages what they cannot reach through GStreamer.
 //!
@@ -23,9 +24,11 @@ pub mod meta;
 pub mod model;
 pub mod overlay;
 pub mod preprocess;
+pub mod thumbnail;
 
 pub use detection::{BoundingBox, Detection, OrientedBox};
 pub use meta::crop::{CropDetails, crop_details};
+pub use meta::frame::{FrameDetails, frame_details};
 pub use meta::roi::{LabeledDetection, detections};
 
 use gst::glib;

@@ -361,3 +361,61 @@ fn a_change_of_downstream_s_wishes_changes_the_crops() {
     wish.set_property("caps", gst::Caps::new_any());
     assert_eq!(size(), (40, 30));
 }
+
+#[test]
+fn the_pad_says_what_crops_of_the_video_can_be_here() {
+    let element = colors_element("colors-ssd.onnx")
+        .property_from_str("backend", "onnxruntime")
+        .build()
+        .unwrap();
+    let pad = element.request_pad_simple("crops").unwrap();
+    let features = |caps: &gst::Caps| {
+        let features = caps.iter_with_features().map(|(_, features)| features);
+        features.map(|f| f.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        features(&pad.query_caps(None)),
+        ["memory:CUDAMemory", "memory:NVMM", "memory:SystemMemory"]
+    );
+    let _harness = harness(&element, &picture().info());
+    let here = pad.query_caps(None);
+    assert_eq!(features(&here), ["memory:SystemMemory"]);
+    let formats = here.structure(0).unwrap();
+    let formats = formats.get::<gst::List>("format").unwrap();
+    assert_eq!(formats.len(), SYSTEM_FORMATS.len());
+    let filter = gst_video::VideoCapsBuilder::new()
+        .format(VideoFormat::Gray8)
+        .width(20)
+        .build();
+    assert_eq!(pad.query_caps(Some(&filter)), filter);
+}
+
+#[test]
+fn a_branch_that_takes_gpu_memory_alone_is_a_warning_for_video_in_system_memory() {
+    let element = colors_element("colors-ssd.onnx").build().unwrap();
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    let caps = "video/x-raw(memory:CUDAMemory)"
+        .parse::<gst::Caps>()
+        .unwrap();
+    let sink = gst::ElementFactory::make("capsfilter")
+        .property("caps", &caps)
+        .build()
+        .unwrap();
+    sink.set_state(gst::State::Playing).unwrap();
+    let pad = element.request_pad_simple("crops").unwrap();
+    pad.link(&sink.static_pad("sink").unwrap()).unwrap();
+    let mut harness = harness(&element, &picture().info());
+    harness.push_and_pull(timed(picture().buffer(), 0)).unwrap();
+    let twenty = gst::ClockTime::from_seconds(20);
+    let message = bus.timed_pop_filtered(twenty, &[gst::MessageType::Warning]);
+    let message = message.unwrap();
+    let gst::MessageView::Warning(warning) = message.view() else {
+        unreachable!()
+    };
+    let text = warning.error().to_string();
+    assert!(text.contains("takes no video in system memory"), "{text}");
+    harness.push_and_pull(timed(picture().buffer(), 1)).unwrap();
+    pad.unlink(&sink.static_pad("sink").unwrap()).unwrap();
+    sink.set_state(gst::State::Null).unwrap();
+}

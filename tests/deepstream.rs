@@ -46,14 +46,13 @@ fn detection(class_id: u32, left: f32, object_id: Option<u64>) -> Detection {
     }
 }
 
-fn facts() -> FrameFacts {
+fn facts() -> FrameFacts<'static> {
     FrameFacts {
         number: 5,
         pts: Some(gst::ClockTime::from_seconds(2)),
-        stream_time: None,
-        running_time: None,
         width: 640,
         height: 480,
+        ..FrameFacts::default()
     }
 }
 
@@ -130,7 +129,7 @@ fn a_frame_with_nothing_in_it_says_that_it_was_inspected() {
     let Some(library) = deepstream() else { return };
     let mut metadata = nvds_only();
     let mut buffer = gst::Buffer::new();
-    assert!(metadata.applies_to(&buffer, &[vec![]]));
+    assert!(metadata.applies_to(&buffer, &facts(), &[vec![]]));
     metadata.attach(
         buffer.get_mut().unwrap(),
         &facts(),
@@ -154,7 +153,7 @@ fn a_batch_of_nvstreammux_gets_each_frame_its_own_and_other_frames_nothing() {
         vec![detection(1, 200.0, None)],
     ];
     add_batch(library, buffer.get_mut().unwrap(), &[2, 0, 1, 3]);
-    assert!(metadata.applies_to(&buffer, &[vec![]]));
+    assert!(metadata.applies_to(&buffer, &facts(), &[vec![]]));
     metadata.attach(buffer.get_mut().unwrap(), &facts(), &found, &labels);
     let frames = read(library, &buffer).unwrap();
     let seen: Vec<_> = frames
@@ -180,7 +179,7 @@ fn by_default_buffers_without_a_batch_get_none() {
     let mut metadata = Metadata::default();
     metadata.choose(Kinds::Auto).unwrap();
     let mut buffer = gst::Buffer::new();
-    assert!(!metadata.applies_to(&buffer, &[vec![]]));
+    assert!(!metadata.applies_to(&buffer, &facts(), &[vec![]]));
     let found = [vec![detection(0, 100.0, None)]];
     metadata.attach(
         buffer.get_mut().unwrap(),

@@ -2,6 +2,8 @@
 //! bindings there read what was found. The ignored tests are those that run inside.
 
 mod common;
+#[path = "common/fed.rs"]
+mod fed;
 
 use std::ffi::{OsStr, c_int, c_uint, c_void};
 use std::path::Path;
@@ -9,10 +11,9 @@ use std::process::Command;
 use std::ptr;
 
 use common::*;
+use fed::Fed;
 use gst::glib;
 use gst::glib::translate::{FromGlib, IntoGlib};
-use gst::prelude::*;
-use gst_app::AppSink;
 use gstrsdetectnet::meta::message::FrameFacts;
 use gstrsdetectnet::meta::{Choice, Kinds, Metadata};
 use gstrsdetectnet::model::Labels;
@@ -59,31 +60,13 @@ fn python_reads_detections_and_sees_frames_without_a_copy() {
 
 /// Feeds pictures to the pipeline's appsrc, 25 a second, and returns what reaches its appsink.
 fn play(elements: &str, picture: &Picture, frames: u64) -> Vec<gst::Sample> {
-    init();
-    let pipeline = gst::parse::launch(&format!(
-        "appsrc name=source format=time ! {elements} ! appsink name=sink sync=false"
-    ))
-    .unwrap()
-    .downcast::<gst::Pipeline>()
-    .unwrap();
-    let source = pipeline.by_name("source").unwrap();
-    let source = source.downcast::<gst_app::AppSrc>().unwrap();
-    source.set_caps(Some(&picture.info().to_caps().unwrap()));
-    pipeline.set_state(gst::State::Playing).unwrap();
+    let fed = Fed::playing(elements, picture);
     for number in 0..frames {
-        let mut buffer = picture.buffer();
-        let edit = buffer.get_mut().unwrap();
-        edit.set_pts(gst::ClockTime::from_mseconds(40) * number);
-        source.push_buffer(buffer).unwrap();
+        fed.push(picture, gst::ClockTime::from_mseconds(40) * number);
     }
-    source.end_of_stream().unwrap();
-    let sink = pipeline.by_name("sink").unwrap();
-    let sink = sink.downcast::<AppSink>().unwrap();
-    let samples: Vec<_> = std::iter::from_fn(|| sink.pull_sample().ok()).collect();
-    let error = pipeline.bus().unwrap();
-    let error = error.pop_filtered(&[gst::MessageType::Error]);
-    pipeline.set_state(gst::State::Null).unwrap();
-    assert!(error.is_none(), "{error:?}");
+    fed.source.end_of_stream().unwrap();
+    let samples: Vec<_> = std::iter::from_fn(|| fed.sink.pull_sample().ok()).collect();
+    fed.stop();
     assert_eq!(samples.len() as u64, frames);
     samples
 }
@@ -182,12 +165,10 @@ fn a_tracked_detection_relates_to_its_track_and_when_it_was_seen() {
     metadata.choose(Kinds::Only(choice)).unwrap();
     let mut attach = |seconds, detections: &[Detection]| {
         let facts = FrameFacts {
-            number: 0,
-            pts: None,
-            stream_time: None,
             running_time: Some(gst::ClockTime::from_seconds(seconds)),
             width: 640,
             height: 480,
+            ..FrameFacts::default()
         };
         let mut buffer = gst::Buffer::new();
         let detections = [detections.to_vec()];

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use gstrsdetectnet::{crop, cuda, decode, preprocess};
+use gstrsdetectnet::{crop, cuda, decode, preprocess, thumbnail};
 
 fn committed() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/kernels.ptx");
@@ -44,6 +44,17 @@ fn every_gpu_since_the_jetson_nano_can_load_the_kernels() {
     );
 }
 
+/// An assembler may make one operation, rounded once, of a product and a sum that do not say how they are rounded: then
+/// numbers would not be those of the CPU.
+#[test]
+fn every_operation_of_the_kernels_is_rounded_on_its_own() {
+    let ptx = committed();
+    for operation in ["mul.f32", "add.f32", "sub.f32", "fma.f32", "mad.f32"] {
+        assert!(!ptx.contains(operation), "{operation}");
+    }
+    assert!(ptx.contains("mul.rn.f32"));
+}
+
 #[test]
 fn parameters_have_the_size_that_the_kernels_expect() {
     let ptx = committed();
@@ -53,6 +64,7 @@ fn parameters_have_the_size_that_the_kernels_expect() {
         ("suppress", size_of::<decode::cuda::Launch>()),
         ("overlay", size_of::<cuda::draw::Canvas>()),
         ("crop", size_of::<crop::cuda::Launch>()),
+        ("thumbnail", size_of::<thumbnail::cuda::Batch>()),
     ] {
         let declaration = format!("{kernel}_param_0[{size}]");
         assert!(ptx.contains(&declaration), "{declaration}");

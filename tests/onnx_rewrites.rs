@@ -195,6 +195,26 @@ fn a_model_that_casts_its_bytes_first_gives_exactly_what_it_gave() {
 }
 
 #[test]
+fn a_model_without_its_quantisation_gives_what_it_gave_but_for_the_rounding() {
+    let Some(runtime) = runtime() else { return };
+    let original = tiny("colors-ssd-int8.onnx");
+    let mut model = Model::parse(original.clone()).unwrap();
+    assert!(model.dequantize().unwrap());
+    let whole = model.to_bytes();
+    // Every level there is: half a step of 1/127 may be lost or won.
+    let ramp: Vec<[u8; 3]> = (0..64 * 64)
+        .map(|at| [at, at / 16, at / 7].map(|level| (level % 256) as u8))
+        .collect();
+    for (pixels, tolerance) in [(ramp, 0.01), (blocks(), 1e-6)] {
+        let input = || planar(&pixels, 64, |value| value / 127.5 - 1.0);
+        let expected = run(runtime, &original, input());
+        assert_close(&run(runtime, &whole, input()), &expected, tolerance);
+        let half = run(runtime, &float16(&whole), input());
+        assert_close(&half, &expected, tolerance + 2e-3);
+    }
+}
+
+#[test]
 fn a_model_made_to_take_several_pictures_sees_each_on_its_own() {
     let Some(runtime) = runtime() else { return };
     let model = tiny("colors-ssd-nhwc-uint8.onnx");

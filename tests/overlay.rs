@@ -1,29 +1,15 @@
 //! What the overlay promises: the right pixels in every format, and no others.
 
+#[path = "common/frames.rs"]
+mod frames;
+
+use frames::{FORMATS, system_frame_mut};
 use gstrsdetectnet::detection::{BoundingBox, Detection};
-use gstrsdetectnet::frame::system::PlaneMut;
-use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat, SystemFrameMut};
+use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat};
 use gstrsdetectnet::overlay::color::{Channel, Color};
 use gstrsdetectnet::overlay::layout::{Picture, Shape};
 use gstrsdetectnet::overlay::{Overlay, Parts};
 use proptest::prelude::*;
-
-const FORMATS: [PixelFormat; 14] = [
-    PixelFormat::Nv12,
-    PixelFormat::Nv21,
-    PixelFormat::I420,
-    PixelFormat::P010,
-    PixelFormat::Yuy2,
-    PixelFormat::Uyvy,
-    PixelFormat::Rgb,
-    PixelFormat::Bgr,
-    PixelFormat::Rgba,
-    PixelFormat::Bgra,
-    PixelFormat::Rgbx,
-    PixelFormat::Bgrx,
-    PixelFormat::Argb,
-    PixelFormat::Gray8,
-];
 
 const OUTLINE: Parts = Parts {
     outline: true,
@@ -87,18 +73,8 @@ impl Canvas {
     }
 
     fn draw(&mut self, parts: Parts, detections: &[Detection], labels: &[&str]) {
-        let planes = self.planes.each_mut().map(|(data, stride)| PlaneMut {
-            data,
-            stride: *stride,
-        });
-        let mut frame = SystemFrameMut::new(
-            self.format,
-            self.colorimetry,
-            self.width,
-            self.height,
-            planes,
-        )
-        .unwrap();
+        let size = (self.width, self.height);
+        let mut frame = system_frame_mut(self.format, self.colorimetry, size, &mut self.planes);
         Overlay::new(parts).draw(&mut frame, detections, labels);
     }
 
@@ -178,6 +154,7 @@ fn channels(format: PixelFormat) -> Vec<(Channel, usize, usize, usize)> {
         PixelFormat::Rgbx => packed(&[Red, Green, Blue], 4),
         PixelFormat::Bgrx => packed(&[Blue, Green, Red], 4),
         PixelFormat::Argb => packed(&[Alpha, Red, Green, Blue], 4),
+        PixelFormat::Xrgb => vec![(Red, 0, 1, 4), (Green, 0, 2, 4), (Blue, 0, 3, 4)],
         PixelFormat::Gray8 => vec![(Luma, 0, 0, 1)],
     }
 }
@@ -435,6 +412,7 @@ fn the_filler_byte_stays_and_alpha_becomes_opaque() {
         (PixelFormat::Bgrx, 3),
         (PixelFormat::Rgba, 3),
         (PixelFormat::Argb, 0),
+        (PixelFormat::Xrgb, 0),
     ] {
         let mut canvas = Canvas::new(format, 40, 40, 0);
         canvas.planes[0].0.fill(100);

@@ -5,17 +5,8 @@ mod common;
 use common::*;
 use gst::prelude::*;
 
-/// Two equal red cells next to each other, a blue one and a weak green one.
-fn picture() -> Picture {
-    Picture::grey(64, 64)
-        .with_cell(1, 1, RED)
-        .with_cell(2, 1, RED)
-        .with_cell(5, 5, BLUE)
-        .with_cell(7, 0, [0, 153, 0])
-}
-
 fn labels_found(harness: &mut gst_check::Harness) -> Vec<String> {
-    let buffer = harness.push_and_pull(picture().buffer()).unwrap();
+    let buffer = harness.push_and_pull(four_cells().buffer()).unwrap();
     gstrsdetectnet::detections(&buffer)
         .into_iter()
         .map(|d| d.label)
@@ -25,7 +16,7 @@ fn labels_found(harness: &mut gst_check::Harness) -> Vec<String> {
 #[test]
 fn thresholds_classes_and_limits_take_effect_while_playing() {
     let element = colors_element("colors-ssd.onnx").build().unwrap();
-    let mut harness = harness(&element, &picture().info());
+    let mut harness = harness(&element, &four_cells().info());
     assert_eq!(labels_found(&mut harness), ["red", "red", "blue", "green"]);
     element.set_property("threshold", 0.7f32);
     assert_eq!(labels_found(&mut harness), ["red", "red", "blue"]);
@@ -42,7 +33,7 @@ fn a_wrong_value_while_playing_is_a_warning_and_the_earlier_one_stays() {
         .property("classes", "red")
         .build()
         .unwrap();
-    let mut harness = harness(&element, &picture().info());
+    let mut harness = harness(&element, &four_cells().info());
     let bus = gst::Bus::new();
     element.set_bus(Some(&bus));
     assert_eq!(labels_found(&mut harness), ["red", "red"]);
@@ -88,10 +79,10 @@ fn post_messages_posts_every_inspected_frame_with_its_objects() {
         .property("post-messages", true)
         .build()
         .unwrap();
-    let mut harness = harness(&element, &picture().info());
+    let mut harness = harness(&element, &four_cells().info());
     let bus = gst::Bus::new();
     element.set_bus(Some(&bus));
-    let mut buffer = picture().buffer();
+    let mut buffer = four_cells().buffer();
     buffer
         .get_mut()
         .unwrap()
@@ -127,8 +118,8 @@ fn the_region_of_interest_carries_what_dl_streamer_reads() {
         .property("classes", "blue")
         .build()
         .unwrap();
-    let mut harness = harness(&element, &picture().info());
-    let buffer = harness.push_and_pull(picture().buffer()).unwrap();
+    let mut harness = harness(&element, &four_cells().info());
+    let buffer = harness.push_and_pull(four_cells().buffer()).unwrap();
     let roi = buffer
         .meta::<gst_video::VideoRegionOfInterestMeta>()
         .unwrap();
@@ -155,9 +146,9 @@ fn metadata_none_leaves_the_frame_bare_and_may_change_while_playing() {
         .property("metadata", "none")
         .build()
         .unwrap();
-    let mut harness = harness(&element, &picture().info());
+    let mut harness = harness(&element, &four_cells().info());
     let mut found = || {
-        let buffer = harness.push_and_pull(picture().buffer()).unwrap();
+        let buffer = harness.push_and_pull(four_cells().buffer()).unwrap();
         gstrsdetectnet::detections(&buffer).len()
     };
     assert_eq!(found(), 0);
@@ -172,9 +163,9 @@ fn an_overlay_draws_a_box_around_the_object_and_leaves_the_rest() {
         .property("classes", "blue")
         .build()
         .unwrap();
-    let mut harness = harness(&element, &picture().info());
-    let buffer = harness.push_and_pull(picture().buffer()).unwrap();
-    let (before, after) = (picture(), buffer.map_readable().unwrap());
+    let mut harness = harness(&element, &four_cells().info());
+    let buffer = harness.push_and_pull(four_cells().buffer()).unwrap();
+    let (before, after) = (four_cells(), buffer.map_readable().unwrap());
     let changed: Vec<_> = (0..64 * 64)
         .filter(|i| before.rgb[i * 3..][..3] != after[i * 3..][..3])
         .map(|i| (i % 64, i / 64))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gstrsdetectnet::engine::tensorrt::{
     Batches, BuildOptions, CacheError, DeviceIdentity, EngineCache, EngineKey, Entry, OnnxModel,
-    Precision, Specialization, Version,
+    Precision, Version,
 };
 
 const VERSION: Version = Version {
@@ -26,7 +26,6 @@ fn options() -> BuildOptions {
     BuildOptions {
         precision: Precision::Auto,
         batches: Batches::UpTo(8),
-        specialization: Specialization::Eager,
         dla_core: None,
         workspace_bytes: None,
         input_shapes: vec![("images".into(), vec![-1, 3, 640, 640])],

@@ -85,7 +85,7 @@ fn the_shim_leaves_no_symbol_of_tensorrt_or_cuda_to_the_linker() {
 fn a_missing_tensorrt_is_an_error_that_names_what_was_looked_for() {
     match library() {
         Ok(library) => assert!(built_for().iter().any(|version| {
-            (version.is_rtx, version.major) == (library.is_rtx(), library.version().major)
+            (version.is_rtx, version.major) == (library.version().is_rtx, library.version().major)
         })),
         Err(TensorRtError::NotFound { looked_for, .. }) => assert_eq!(
             looked_for,

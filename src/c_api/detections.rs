@@ -23,10 +23,14 @@ pub struct CDetection {
     pub object_id: i64,
     /// 0 for buffers of one frame.
     pub batch_id: u32,
+    /// 0 where there is no hash.
+    pub hash_size: u32,
+    /// Bytes of the buffer's metadata.
+    pub hash: *const u8,
 }
 
 const _: () =
-    assert!(size_of::<CDetection>() == 48 && std::mem::offset_of!(CDetection, object_id) == 32);
+    assert!(size_of::<CDetection>() == 56 && std::mem::offset_of!(CDetection, object_id) == 32);
 
 /// Writes up to `capacity` detections and returns how many there are.
 ///
@@ -58,6 +62,8 @@ pub unsafe extern "C" fn rsdetectnet_detections(
 
 fn plain(found: &roi::LabeledDetection) -> CDetection {
     let detection = &found.detection;
+    // The metadata holds these bytes as well, so that they outlive `found`.
+    let hash = found.hash.as_deref().unwrap_or_default();
     CDetection {
         // The label was read from a quark: this finds that quark again, whose text lives for ever.
         label: glib::Quark::from_str(&found.label).as_str().as_ptr(),
@@ -69,5 +75,7 @@ fn plain(found: &roi::LabeledDetection) -> CDetection {
         height: detection.bounding_box.height,
         object_id: detection.object_id.map_or(-1, |id| id as i64),
         batch_id: found.batch_id.unwrap_or(0),
+        hash_size: hash.len() as u32,
+        hash: hash.as_ptr(),
     }
 }

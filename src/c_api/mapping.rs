@@ -276,6 +276,7 @@ fn name(format: PixelFormat) -> &'static CStr {
         PixelFormat::Rgbx => c"RGBx",
         PixelFormat::Bgrx => c"BGRx",
         PixelFormat::Argb => c"ARGB",
+        PixelFormat::Xrgb => c"xRGB",
         PixelFormat::Gray8 => c"GRAY8",
     }
 }

@@ -11,8 +11,8 @@ use crate::frame::{Colorimetry, PixelFormat, SystemFrame, SystemFrameMut};
 use crate::preprocess::cpu::TensorElement;
 use crate::preprocess::cpu::bilinear::BilinearSampler;
 use crate::preprocess::cpu::grid::{self, Grid};
-use crate::preprocess::cpu::kernel::{Finish, InstructionSet, RowPair, Scratch};
-use crate::preprocess::cpu::taps::Taps;
+use crate::preprocess::cpu::kernel::{Component, Finish, InstructionSet};
+use crate::preprocess::scaled;
 
 /// How a crop is made to fit a size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
@@ -54,7 +54,6 @@ pub struct Renderer {
     instructions: InstructionSet,
     task: Option<Task>,
     tables: Vec<Table>,
-    scratch: Scratch,
     /// The interpolated components of a row of the target, and one without anything.
     mixed: [Vec<f32>; 3],
     nothing: Vec<f32>,
@@ -69,8 +68,6 @@ struct Table {
     /// The part of the grid in which the picture lies.
     columns: Range<usize>,
     rows: Range<usize>,
-    /// Each row of the picture in rows of the source's pixels.
-    source_rows: Vec<f64>,
     samplers: Vec<BilinearSampler>,
     finishes: [Finish; 3],
     black: [f32; 3],
@@ -82,7 +79,6 @@ impl Default for Renderer {
             instructions: InstructionSet::detect(),
             task: None,
             tables: Vec::new(),
-            scratch: Scratch::default(),
             mixed: Default::default(),
             nothing: Vec::new(),
             bytes: Lanes::default(),
@@ -185,7 +181,6 @@ impl Renderer {
             sampler.begin_frame();
         }
         let columns = table.columns.len();
-        self.scratch.fit(columns);
         lanes.resize(columns);
         let first = table.columns.start * table.grid.step as usize;
         for (index, y) in table.rows.clone().enumerate() {
@@ -199,34 +194,24 @@ impl Renderer {
     /// Has the samplers hold the source rows around a row of the picture.
     fn sample(&mut self, table: &mut Table, source: &SystemFrame<'_>, row: usize) {
         for sampler in &mut table.samplers {
-            sampler.sample(
-                source,
-                table.source_rows[row],
-                self.instructions,
-                &mut self.scratch,
-            );
+            sampler.sample(source, row, self.instructions);
         }
     }
 
     /// Makes samples of the target of what the samplers hold.
     fn finish<T: TensorElement>(&mut self, table: &Table, lanes: &mut Lanes<T>) {
         let columns = table.columns.len();
-        let nothing = RowPair {
-            upper: &self.nothing[..columns],
-            lower: &self.nothing[..columns],
-            weight: 0.0,
-        };
-        let mut pairs = [nothing; 3];
+        let mut components = [Component::Ready(&self.nothing[..columns]); 3];
         for sampler in &table.samplers {
             for (position, (component, _)) in sampler.grid.components().enumerate() {
-                pairs[component] = sampler.component(position);
+                components[component] = sampler.component(position);
             }
         }
         let [first, second, third] = &mut self.mixed;
         let samples = [
-            self.instructions.mix(pairs[0], &mut first[..columns]),
-            self.instructions.mix(pairs[1], &mut second[..columns]),
-            self.instructions.mix(pairs[2], &mut third[..columns]),
+            self.instructions.mix(components[0], &mut first[..columns]),
+            self.instructions.mix(components[1], &mut second[..columns]),
+            self.instructions.mix(components[2], &mut third[..columns]),
         ];
         for (component, _) in table.grid.components() {
             let finish = &table.finishes[component];
@@ -256,15 +241,12 @@ impl Table {
         let column = |x: usize| (x * columns_step - picture.x) as f64;
         let between_rows = if grid.half_height { 0.5 } else { 0.0 };
         let row = |y: usize| (y * rows_step - picture.y) as f64 + between_rows;
-        let in_source = |pixel: f64, of: usize, picture: usize| {
-            (pixel + 0.5) * of as f64 / picture as f64 - 0.5
-        };
         let source_columns = columns
             .clone()
-            .map(|x| in_source(column(x), source.width, picture.width));
+            .map(|x| scaled(column(x), source.width, picture.width));
         let source_rows = rows
             .clone()
-            .map(|y| in_source(row(y), source.height, picture.height));
+            .map(|y| scaled(row(y), source.height, picture.height));
         let from = (source.format, source.colorimetry);
         let to = (target.format, target.colorimetry);
         let finishes = color::finishes(from, to);
@@ -276,13 +258,12 @@ impl Table {
             .iter()
             .filter(|grid| grid.components().any(|(component, _)| counts(component)))
             .map(|grid| {
-                let taps = Taps::at(grid, source.width, source_columns.clone());
-                BilinearSampler::with_taps(grid, taps)
+                let size = (source.width, source.height);
+                BilinearSampler::new(grid, size, source_columns.clone(), source_rows.clone())
             })
             .collect();
         Self {
             grid,
-            source_rows: source_rows.collect(),
             columns,
             rows,
             samplers,

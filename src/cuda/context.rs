@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use cust::sys;
@@ -170,6 +172,54 @@ impl Drop for Current {
         let mut popped = std::ptr::null_mut();
         // SAFETY: pushed on this thread, which this value cannot leave.
         unsafe { sys::cuCtxPopCurrent_v2(&mut popped) };
+    }
+}
+
+/// What lies on a GPU, freed while its context is current.
+#[derive(Debug)]
+pub struct InContext<T> {
+    value: ManuallyDrop<T>,
+    context: Context,
+}
+
+impl<T> InContext<T> {
+    /// Has a value made while the context is current.
+    pub fn make<E: From<CudaError>>(
+        context: &Context,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Self, E> {
+        let _current = context.enter()?;
+        Ok(Self {
+            value: ManuallyDrop::new(make()?),
+            context: context.clone(),
+        })
+    }
+
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Makes the context current for work with the value.
+    pub fn enter(&mut self) -> Result<(Current, &mut T), CudaError> {
+        Ok((self.context.enter()?, &mut self.value))
+    }
+}
+
+/// For what needs no current context.
+impl<T> Deref for InContext<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> Drop for InContext<T> {
+    fn drop(&mut self) {
+        // Without its context, there is no memory left to free, and the driver only returns errors.
+        let _current = self.context.enter();
+        // SAFETY: the value is not used again.
+        unsafe { ManuallyDrop::drop(&mut self.value) };
     }
 }
 

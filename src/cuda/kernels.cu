@@ -4,3 +4,4 @@
 #include "kernels/suppress.cuh"
 #include "kernels/overlay.cuh"
 #include "kernels/crop.cuh"
+#include "kernels/thumbnail.cuh"

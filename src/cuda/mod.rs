@@ -8,30 +8,25 @@ pub mod draw;
 pub mod driver;
 pub mod planes;
 pub mod seats;
+pub mod staging;
 pub mod stream;
 mod symbols;
 pub mod texture;
 pub mod upload;
 
 use std::ffi::{CStr, c_void};
-use std::mem::ManuallyDrop;
-use std::ops::Deref;
 use std::sync::{Arc, Mutex, Weak};
 
 use cust::module::Module;
 use cust::sys;
 
-use self::context::Context;
+use self::context::{Context, InContext};
 use crate::lock;
 
 pub use driver::{CudaError, DriverError};
 
 /// `kernels.cu`, compiled by `build-kernels`. Drivers translate it for the GPU at hand and remember the result.
-const KERNELS: &CStr =
-    match CStr::from_bytes_with_nul(concat!(include_str!("kernels.ptx"), "\0").as_bytes()) {
-        Ok(text) => text,
-        Err(_) => panic!("kernels.ptx holds a zero"),
-    };
+const KERNELS: &str = concat!(include_str!("kernels.ptx"), "\0");
 
 /// A kernel and the threads of its blocks.
 #[derive(Clone, Copy, Debug)]
@@ -86,61 +81,36 @@ pub struct Kernels {
     pub(crate) suppress: Kernel,
     pub(crate) overlay: Kernel,
     pub(crate) crop: Kernel,
+    pub(crate) thumbnail: Kernel,
     _module: Module,
 }
 
 /// The kernels of a context, for all who work in it.
-#[derive(Debug)]
-pub struct SharedKernels {
-    /// Unloaded while the context is current.
-    kernels: ManuallyDrop<Kernels>,
-    context: Context,
-}
+pub type SharedKernels = InContext<Kernels>;
 
-impl SharedKernels {
+impl Kernels {
     /// Those of a context, which are loaded where nobody has them yet.
-    pub fn of(context: &Context) -> Result<Arc<Self>, CudaError> {
+    pub fn shared(context: &Context) -> Result<Arc<SharedKernels>, CudaError> {
         static LOADED: Mutex<Vec<Weak<SharedKernels>>> = Mutex::new(Vec::new());
 
         let mut loaded = lock(&LOADED);
         loaded.retain(|kernels| kernels.strong_count() > 0);
         let mut there = loaded.iter().filter_map(Weak::upgrade);
-        if let Some(kernels) = there.find(|k| k.context.handle() == context.handle()) {
+        if let Some(kernels) = there.find(|k| k.context().handle() == context.handle()) {
             return Ok(kernels);
         }
-        let _current = context.enter()?;
-        let kernels = Arc::new(Self {
-            kernels: ManuallyDrop::new(Kernels::load()?),
-            context: context.clone(),
-        });
+        let kernels = Arc::new(InContext::make(context, Self::load)?);
         loaded.push(Arc::downgrade(&kernels));
         Ok(kernels)
     }
-}
 
-impl Deref for SharedKernels {
-    type Target = Kernels;
-
-    fn deref(&self) -> &Kernels {
-        &self.kernels
-    }
-}
-
-impl Drop for SharedKernels {
-    fn drop(&mut self) {
-        // Without its context, there is nothing left to unload, and the driver only returns errors.
-        let _current = self.context.enter();
-        // SAFETY: the kernels are not used again.
-        unsafe { ManuallyDrop::drop(&mut self.kernels) };
-    }
-}
-
-impl Kernels {
     /// Loads the kernels into the current context. The first time on a machine takes the driver a moment,
     /// as it translates them for the GPU.
     pub fn load() -> Result<Self, CudaError> {
+        // Of a text with a zero in it nothing would be left, which the driver refuses.
+        let text = CStr::from_bytes_with_nul(KERNELS.as_bytes()).unwrap_or_default();
         let module =
-            Module::from_ptx_cstr(KERNELS, &[]).map_err(CudaError::during("cuModuleLoadDataEx"))?;
+            Module::from_ptx_cstr(text, &[]).map_err(CudaError::during("cuModuleLoadDataEx"))?;
         let kernel = |name: &str, block| {
             let function = module
                 .get_function(name)
@@ -154,6 +124,7 @@ impl Kernels {
             suppress: kernel("suppress", [512, 1, 1])?,
             overlay: kernel("overlay", [256, 1, 1])?,
             crop: kernel("crop", [256, 1, 1])?,
+            thumbnail: kernel("thumbnail", [256, 1, 1])?,
             _module: module,
         })
     }

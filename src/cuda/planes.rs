@@ -48,6 +48,7 @@ pub fn layout(format: PixelFormat) -> (u32, u32) {
         PixelFormat::Bgra => (5, places(16, 8, 0, 4)),
         PixelFormat::Bgrx => (5, places(16, 8, 0, 0)),
         PixelFormat::Argb => (5, places(8, 16, 24, 1)),
+        PixelFormat::Xrgb => (5, places(8, 16, 24, 0)),
         PixelFormat::Gray8 => (6, 0),
     }
 }
@@ -63,7 +64,8 @@ fn alignment(format: PixelFormat, plane: usize) -> usize {
             | PixelFormat::Bgra
             | PixelFormat::Rgbx
             | PixelFormat::Bgrx
-            | PixelFormat::Argb,
+            | PixelFormat::Argb
+            | PixelFormat::Xrgb,
             _,
         ) => 4,
         _ => 1,

@@ -3,6 +3,7 @@
 use cust::sys;
 
 use super::driver::{CudaError, check};
+use crate::frame::{DeviceFrame, DeviceStorage};
 
 /// A view of a two-dimensional array through which kernels read its samples unchanged: whole numbers at
 /// whole coordinates. Made for arrays of 8- and 16-bit unsigned samples with 1, 2 or 4 channels.
@@ -34,7 +35,7 @@ impl PointTexture {
         Ok(Self { object })
     }
 
-    /// The `CUtexObject`, as [`DeviceStorage::Texture`](crate::frame::DeviceStorage::Texture) takes it.
+    /// The `CUtexObject`, as [`DeviceStorage::Texture`] takes it.
     pub fn object(&self) -> u64 {
         self.object
     }
@@ -44,5 +45,50 @@ impl Drop for PointTexture {
     fn drop(&mut self) {
         // SAFETY: the object is this texture's own. An error here means the context is gone, and the object too.
         unsafe { sys::cuTexObjectDestroy(self.object) };
+    }
+}
+
+/// Textures of frames that lie in arrays, one for each array.
+#[derive(Debug, Default)]
+pub struct FrameTextures(Vec<(u64, PointTexture)>);
+
+impl FrameTextures {
+    /// The frame as kernels can read its first `planes` planes: arrays through textures, which live until
+    /// [`FrameTextures::clear`].
+    ///
+    /// # Safety
+    /// The arrays belong to the current context and outlive the textures.
+    pub unsafe fn readable(
+        &mut self,
+        frame: &DeviceFrame,
+        planes: usize,
+    ) -> Result<DeviceFrame, CudaError> {
+        let mut frame = *frame;
+        if frame.storage == DeviceStorage::BlockLinear {
+            for plane in frame.planes.iter_mut().take(planes) {
+                // SAFETY: the caller vouches for the array.
+                plane.pointer = unsafe { self.object(plane.pointer) }?;
+            }
+            frame.storage = DeviceStorage::Texture;
+        }
+        Ok(frame)
+    }
+
+    /// # Safety
+    /// As for [`FrameTextures::readable`].
+    unsafe fn object(&mut self, array: u64) -> Result<u64, CudaError> {
+        if let Some((_, texture)) = self.0.iter().find(|(shown, _)| *shown == array) {
+            return Ok(texture.object());
+        }
+        // SAFETY: the caller vouches for the array.
+        let texture = unsafe { PointTexture::new(array as _) }?;
+        let object = texture.object();
+        self.0.push((array, texture));
+        Ok(object)
+    }
+
+    /// Lets go of all textures. No work that reads them is under way.
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 }

@@ -1,11 +1,9 @@
 //! Frames of system memory on their way to a GPU: through pinned memory, without a wait.
 
-use std::ffi::c_void;
+use cust::sys::CUstream;
 
-use cust::memory::{DeviceBuffer, LockedBuffer};
-use cust::sys::{self, CUstream};
-
-use super::driver::{CudaError, check};
+use super::driver::CudaError;
+use super::staging::Staging;
 use crate::frame::{DeviceFrame, DevicePlane, DeviceStorage, SystemFrame};
 
 /// Rows start at multiples of this, which every kernel's reads are aligned to.
@@ -14,7 +12,7 @@ const ROW_ALIGNMENT: usize = 256;
 /// Room for one frame on the host and on the GPU, which grows with the frames.
 #[derive(Debug, Default)]
 pub struct Upload {
-    room: Option<(LockedBuffer<u8>, DeviceBuffer<u8>)>,
+    room: Option<Staging>,
 }
 
 impl Upload {
@@ -37,29 +35,22 @@ impl Upload {
             *layout = (size, pitch);
             size += pitch * rows;
         }
-        let (host, device) = self.room(size)?;
+        let room = self.room(size)?;
         let mut planes = [DevicePlane::default(); 3];
         for (plane, (offset, pitch)) in layout.into_iter().enumerate().take(frame.format.planes()) {
             let (row, rows) = frame.format.plane_size(plane, frame.width, frame.height);
             let source = frame.planes[plane];
             for y in 0..rows {
-                host[offset + y * pitch..][..row]
+                room.host[offset + y * pitch..][..row]
                     .copy_from_slice(&source.data[y * source.stride..][..row]);
             }
             planes[plane] = DevicePlane {
-                pointer: device.as_device_ptr().as_raw() + offset as u64,
+                pointer: room.address() + offset as u64,
                 pitch,
             };
         }
-        // SAFETY: both buffers hold `size` bytes; the caller vouches for the stream.
-        check("cuMemcpyHtoDAsync", unsafe {
-            sys::cuMemcpyHtoDAsync_v2(
-                device.as_device_ptr().as_raw(),
-                host.as_ptr().cast::<c_void>(),
-                size,
-                stream,
-            )
-        })?;
+        // SAFETY: there are `size` bytes; the caller vouches for the stream and for the life of this.
+        unsafe { room.upload(size, stream) }?;
         Ok(DeviceFrame {
             format: frame.format,
             colorimetry: frame.colorimetry,
@@ -71,20 +62,10 @@ impl Upload {
         })
     }
 
-    fn room(
-        &mut self,
-        size: usize,
-    ) -> Result<&mut (LockedBuffer<u8>, DeviceBuffer<u8>), CudaError> {
+    fn room(&mut self, size: usize) -> Result<&mut Staging, CudaError> {
         let room = match self.room.take() {
-            Some(room) if room.0.len() >= size => room,
-            _ => {
-                let host =
-                    LockedBuffer::new(&0, size).map_err(CudaError::during("cuMemAllocHost"))?;
-                // SAFETY: the frame is copied there before a kernel reads it.
-                let device = unsafe { DeviceBuffer::uninitialized(size) }
-                    .map_err(CudaError::during("cuMemAlloc"))?;
-                (host, device)
-            }
+            Some(room) if room.size() >= size => room,
+            _ => Staging::new(size)?,
         };
         Ok(self.room.insert(room))
     }

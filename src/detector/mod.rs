@@ -125,6 +125,10 @@ pub enum LoadError {
         "the size of {tensor} is known only when the network runs, which TensorRT cannot prepare for here"
     )]
     OpenShape { tensor: String },
+    #[error(
+        "{0} has no convolutions in int8; with precision=auto it computes quantised models in float16"
+    )]
+    NoInt8(String),
     #[error("there is no home folder to keep engines in: set engine-cache")]
     NoCacheFolder,
     #[error("the element was stopped while another one loaded its model")]

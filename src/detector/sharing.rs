@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use once_cell::sync::Lazy;
 
@@ -13,6 +13,9 @@ use crate::lock;
 
 /// How often an element that waits for another one's model looks whether it is still wanted to.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Loading takes no longer than this, unless an engine has to be built.
+const LONG: Duration = Duration::from_secs(2);
 
 /// What must be equal for two elements to share a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +89,7 @@ impl<T> Shelf<T> {
                 stamp(options.labels.as_deref()),
             ],
         });
+        let start = Instant::now();
         let mut state = lock(&place.state);
         loop {
             if let Some(model) = state.model.upgrade() {
@@ -95,7 +99,10 @@ impl<T> Shelf<T> {
                 break;
             }
             drop(state);
-            if let ControlFlow::Break(()) = progress("another element loads the model", None) {
+            // Who is told of progress takes it for long work, and lets the element start before its model is there.
+            if start.elapsed() > LONG
+                && let ControlFlow::Break(()) = progress("another element loads the model", None)
+            {
                 return Err(LoadError::Cancelled);
             }
             let loading = |state: &mut State<T>| state.loading;

@@ -17,8 +17,8 @@ use super::growth::Growth;
 use super::scheduler::{BATCHES_UNDER_WAY, MAX_BATCH, Scheduler, Ticket};
 use super::sharing::Streams;
 use super::{CAT, DetectError, DetectorOptions, Drawing, Frames, LoadError, LoadProgress, Timings};
-use crate::cuda::SharedKernels;
 use crate::cuda::context::Context;
+use crate::cuda::{Kernels, SharedKernels};
 use crate::decode::{Layout, Selection};
 use crate::detection::Detection;
 use crate::engine::tensorrt::Batches;
@@ -52,7 +52,7 @@ impl TensorRtModel {
         let _current = context.enter()?;
         let engine = load_engine(options, 1, &context, progress)?;
         let loaded = engine.describe(&context)?;
-        let kernels = SharedKernels::of(&context)?;
+        let kernels = Kernels::shared(&context)?;
         let scheduler = Arc::default();
         add_lanes(&scheduler, &engine, options, &kernels, &context)?;
         let most = engine.max_batch();

@@ -320,7 +320,11 @@ mod tests {
 
     #[test]
     fn what_downstream_allowed_holds_for_frames_of_the_same_format_and_memory() {
-        let anything = |caps| Allowed::among(&gst::Caps::new_any(), &video(caps), &ALL).unwrap();
+        gst::init().unwrap();
+        let anything = |caps| {
+            let video = video(caps);
+            Allowed::among(&gst::Caps::new_any(), &video, &ALL).unwrap()
+        };
         let cuda = "video/x-raw(memory:CUDAMemory),format=NV12,width=1920,height=1080";
         let allowed = anything(cuda);
         assert!(allowed.is_for(&video(cuda)));

@@ -96,7 +96,7 @@ pub(super) struct DeviceCrops {
 impl DeviceCrops {
     fn new(gpu: Gpu) -> Result<Self, CudaError> {
         Ok(Self {
-            cropper: DeviceCropper::new(gpu.context.clone())?,
+            cropper: DeviceCropper::new(&gpu.context)?,
             downloads: Downloads::default(),
             pools: DevicePools::new(gpu.shared.clone(), gpu.gpu_id),
             gpu,

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::branch::queue::survives_flush;
 use super::streaming::Transit;
 use crate::lock;
 
@@ -22,6 +23,10 @@ pub(super) enum Item {
 impl Item {
     fn is_frame(&self) -> bool {
         matches!(self, Self::Frame(_))
+    }
+
+    fn survives_flush(&self) -> bool {
+        matches!(self, Self::Event(event) if survives_flush(event))
     }
 
     /// Whether frames are welcome after it where a stream had ended before.
@@ -93,13 +98,23 @@ impl Lineup {
         state.flow = Ok(gst::FlowSuccess::Ok);
     }
 
-    /// Lets go of everyone who waits, and of all frames.
+    /// Lets go of everyone who waits, and of everything.
     pub fn close(&self) {
-        self.empty(|state| state.open = false);
+        self.empty(|state| {
+            state.open = false;
+            std::mem::take(&mut state.items)
+        });
     }
 
+    /// Lets go of everyone who waits, and of what a flush takes with it.
     pub fn begin_flush(&self) {
-        self.empty(|state| state.flushing = true);
+        self.empty(|state| {
+            state.flushing = true;
+            let items = state.items.drain(..);
+            let (kept, dropped) = items.partition(Item::survives_flush);
+            state.items = kept;
+            dropped
+        });
     }
 
     pub fn end_flush(&self) {
@@ -108,15 +123,14 @@ impl Lineup {
         state.flow = Ok(gst::FlowSuccess::Ok);
     }
 
-    fn empty(&self, change: impl FnOnce(&mut State)) {
-        let items = {
+    fn empty(&self, change: impl FnOnce(&mut State) -> VecDeque<Item>) {
+        let dropped = {
             let mut state = lock(&self.state);
-            change(&mut state);
             self.changed.notify_all();
-            std::mem::take(&mut state.items)
+            change(&mut state)
         };
         // Frames are waited for here.
-        drop(items);
+        drop(dropped);
     }
 
     /// Waits until fewer than `limit` frames are under way; the error, if downstream has failed.

@@ -8,7 +8,11 @@ mod decoding_settings;
 mod detections_pad;
 mod device_crops;
 mod device_pools;
+mod events;
+mod hash_settings;
+mod hashing;
 mod imp;
+mod inspection;
 mod lateness_settings;
 mod lineup;
 mod loader;
@@ -16,6 +20,7 @@ mod loading;
 mod memory;
 mod output_settings;
 mod outputs;
+mod passage;
 mod producer;
 mod quality;
 mod queries;
@@ -36,7 +41,8 @@ glib::wrapper! {
     /// (`memory:NVMM`). TensorRT runs the model where a GPU and TensorRT are, else ONNX Runtime on the CPU; both are
     /// found when the element starts. `gst-inspect-1.0 rsdetectnet` lists the properties.
     ///
-    /// A frame that is late already, as downstream says by its QoS events, passes uninspected; none is dropped.
+    /// A frame that is late already, as downstream says by its QoS events, passes uninspected; none is dropped unless
+    /// `late-policy=drop`.
     ///
     /// ```text
     /// gst-launch-1.0 videotestsrc num-buffers=100 ! rsdetectnet overlay=box,label ! videoconvert ! autovideosink
@@ -63,6 +69,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         enumeration.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
     crate::meta::crop::register();
+    crate::meta::frame::register();
     gst::Element::register(
         Some(plugin),
         "rsdetectnet",

@@ -9,7 +9,7 @@ use super::memory::Format;
 use super::output_settings::OutputSettings;
 use super::outputs::{Overflows, Wanted};
 use crate::crop::recycle::Shelf;
-use crate::crop::select::{Rules, Selector};
+use crate::crop::select::{Rules, Selected, Selector};
 use crate::crop::{Rectangle, copy};
 use crate::cuda::context::Context;
 use crate::detection::Detection;
@@ -31,7 +31,7 @@ pub(super) struct InspectedFrame<'a> {
     pub buffer: &'a gst::Buffer,
     /// Where frames in GPU memory lie.
     pub context: Option<&'a Context>,
-    pub facts: FrameFacts,
+    pub facts: FrameFacts<'a>,
     pub timings: Timings,
     /// By frame of the buffer; only batches of nvstreammux have more than one.
     pub detections: &'a [Vec<Detection>],
@@ -97,7 +97,8 @@ impl Producer {
         if self.wanted.line && (!empty || self.settings.json_empty) {
             self.produced.line = self.line(frame);
         }
-        if empty || !self.wanted.crops {
+        // What is repeated was cut out of the frame in which it was found.
+        if empty || frame.facts.repeated || !self.wanted.crops {
             return Ok(());
         }
         match frame.format.memory {
@@ -160,10 +161,7 @@ impl Producer {
         let view = mapped.view()?;
         let crops = selected
             .iter()
-            .map(|selected| {
-                let detection = &detections[selected.detection];
-                self.stage(frame, &view, detection, selected.rectangle)
-            })
+            .map(|selected| self.stage(frame, &view, selected))
             .collect::<Result<_, _>>()?;
         self.produced.crops = Some(CropBatch {
             crops,
@@ -223,7 +221,7 @@ impl Producer {
                     batch_id,
                     frame_width: size.0,
                     frame_height: size.1,
-                    ..details(frame, &detections[selected.detection], rectangle)
+                    ..details(frame, index, &selected)
                 };
                 facts.push((native, details));
             }
@@ -264,9 +262,9 @@ impl Producer {
         &self,
         frame: &InspectedFrame<'_>,
         view: &SystemFrame<'_>,
-        detection: &Detection,
-        rectangle: Rectangle,
+        selected: &Selected,
     ) -> Result<StagedCrop, FrameError> {
+        let rectangle = selected.rectangle;
         let (width, height) = (rectangle.width as u32, rectangle.height as u32);
         let shape = native_info(&frame.format.shape.info, width, height)
             .and_then(FrameShape::new)
@@ -275,7 +273,7 @@ impl Producer {
         let mut buffer = gst::Buffer::from_mut_slice(memory);
         let edit = buffer.make_mut();
         copy(view, rectangle, &mut shape.write(edit)?.view()?);
-        tell(edit, frame, &details(frame, detection, rectangle));
+        tell(edit, frame, &details(frame, 0, selected));
         Ok(StagedCrop {
             buffer,
             native: shape.info.clone(),
@@ -325,7 +323,11 @@ fn order(
     Ok((order, native))
 }
 
-fn details(frame: &InspectedFrame<'_>, detection: &Detection, rectangle: Rectangle) -> CropDetails {
+/// What a crop of a frame of the buffer shows.
+fn details(frame: &InspectedFrame<'_>, index: usize, selected: &Selected) -> CropDetails {
+    let rectangle = selected.rectangle;
+    let detection = &frame.detections[index][selected.detection];
+    let hash = frame.facts.object_hash(index, selected.detection);
     CropDetails {
         label: frame.labels.get(detection.class_id).to_owned(),
         label_id: detection.class_id,
@@ -339,6 +341,7 @@ fn details(frame: &InspectedFrame<'_>, detection: &Detection, rectangle: Rectang
         frame: frame.facts.number,
         batch_id: None,
         object_id: detection.object_id,
+        hash: hash.map(gst::glib::Bytes::from),
     }
 }
 

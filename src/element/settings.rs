@@ -6,6 +6,7 @@ use gst::prelude::*;
 use once_cell::sync::Lazy;
 
 use super::decoding_settings::DecodingSettings;
+use super::hash_settings::HashSettings;
 use super::lateness_settings::LatenessSettings;
 use super::output_settings::OutputSettings;
 use super::sharing_settings::SharingSettings;
@@ -96,6 +97,7 @@ pub(super) struct Settings {
     pub decoding: DecodingSettings,
     pub sharing: SharingSettings,
     pub lateness: LatenessSettings,
+    pub hash: HashSettings,
     pub outputs: OutputSettings,
 }
 
@@ -125,6 +127,7 @@ impl Default for Settings {
             decoding: DecodingSettings::default(),
             sharing: SharingSettings::default(),
             lateness: LatenessSettings::default(),
+            hash: HashSettings::default(),
             outputs: OutputSettings::default(),
         }
     }
@@ -231,6 +234,7 @@ impl Settings {
             specs.extend(selection_specs(&Settings::default()));
             specs.extend(output_specs(&Settings::default()));
             specs.extend(LatenessSettings::default().specs());
+            specs.extend(HashSettings::default().specs());
             specs.extend(OutputSettings::default().specs());
             specs
         });
@@ -262,11 +266,10 @@ impl Settings {
             "qos" => self.qos.to_value(),
             _ => {
                 let decoding = self.decoding.value(name);
-                let sharing = || self.sharing.value(name);
-                let lateness = || self.lateness.value(name);
                 return decoding
-                    .or_else(sharing)
-                    .or_else(lateness)
+                    .or_else(|| self.sharing.value(name))
+                    .or_else(|| self.lateness.value(name))
+                    .or_else(|| self.hash.value(name))
                     .or_else(|| self.outputs.value(name));
             }
         })
@@ -302,7 +305,8 @@ impl Settings {
             "qos" => take(&mut self.qos, value),
             _ if self.decoding.set(name, value)
                 || self.sharing.set(name, value)
-                || self.lateness.set(name, value) => {}
+                || self.lateness.set(name, value)
+                || self.hash.set(name, value) => {}
             _ => self.outputs.set(name, value),
         }
     }

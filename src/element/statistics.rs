@@ -47,9 +47,13 @@ impl Window {
 pub(super) enum Fate {
     Inspected {
         timings: Timings,
+        /// The time for its thumbnails.
+        hash: Duration,
         attach: Duration,
         detections: usize,
     },
+    /// Passed on with the detections of the last inspected frame, as which it looks.
+    Unchanged { hash: Duration },
     /// Passed on uninspected, as `interval` says or because it was a gap.
     Skipped,
     /// Passed on uninspected because it was late.
@@ -62,6 +66,7 @@ pub(super) enum Fate {
 #[derive(Debug, Default)]
 pub(super) struct Statistics {
     inspected: u64,
+    unchanged: u64,
     skipped: u64,
     late: u64,
     dropped: u64,
@@ -69,6 +74,7 @@ pub(super) struct Statistics {
     preprocess: Window,
     infer: Window,
     decode: Window,
+    hash: Window,
     attach: Window,
     total: Window,
     /// Start of the current second, frames since then, and frames per second of the one before.
@@ -96,6 +102,7 @@ impl Statistics {
         match fate {
             Fate::Inspected {
                 timings,
+                hash,
                 attach,
                 detections,
             } => {
@@ -104,8 +111,13 @@ impl Statistics {
                 self.preprocess.add(timings.preprocess);
                 self.infer.add(timings.infer);
                 self.decode.add(timings.decode);
+                self.hash.add(hash);
                 self.attach.add(attach);
-                self.total.add(timings.total() + attach);
+                self.total.add(timings.total() + hash + attach);
+            }
+            Fate::Unchanged { hash } => {
+                self.unchanged += 1;
+                self.hash.add(hash);
             }
             Fate::Skipped => self.skipped += 1,
             Fate::Late => self.late += 1,
@@ -133,6 +145,7 @@ impl Statistics {
             ("preprocess", &self.preprocess),
             ("infer", &self.infer),
             ("decode", &self.decode),
+            ("hash", &self.hash),
             ("attach", &self.attach),
             ("total", &self.total),
         ];
@@ -142,9 +155,10 @@ impl Statistics {
             .field("model-streams", streams)
             .field(
                 "frames",
-                self.inspected + self.skipped + self.late + self.dropped,
+                self.inspected + self.unchanged + self.skipped + self.late + self.dropped,
             )
             .field("inspected", self.inspected)
+            .field("unchanged", self.unchanged)
             .field("skipped", self.skipped)
             .field("late", self.late)
             .field("dropped", self.dropped)
@@ -179,11 +193,15 @@ mod tests {
         let mut statistics = Statistics::new("test".into());
         let start = Instant::now();
         for frame in 0..=20u32 {
-            let fate = match frame % 3 {
+            let fate = match frame % 4 {
                 0 => Fate::Skipped,
                 1 => Fate::Late,
+                2 => Fate::Unchanged {
+                    hash: Duration::from_micros(9),
+                },
                 _ => Fate::Inspected {
                     timings: Timings::default(),
+                    hash: Duration::from_micros(9),
                     attach: Duration::ZERO,
                     detections: 2,
                 },
@@ -193,8 +211,10 @@ mod tests {
         let stats = statistics.to_structure();
         let count = |name| stats.get::<u64>(name).unwrap();
         assert_eq!(count("frames"), 21);
-        assert_eq!(count("inspected") + count("skipped") + count("late"), 21);
-        assert_eq!(count("detections"), 14);
+        let fates = ["skipped", "late", "unchanged", "inspected"].map(count);
+        assert_eq!(fates, [6, 5, 5, 5]);
+        assert_eq!(count("detections"), 10);
+        assert_eq!(stats.get::<u32>("hash-p50-us").unwrap(), 9);
         assert_eq!(stats.get::<f64>("fps").unwrap(), 20.0);
     }
 }

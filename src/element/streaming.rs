@@ -1,48 +1,30 @@
 //! What the streaming thread holds, and what happens to one frame.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::hash_settings::HashPlan;
+use super::hashing::{Comparer, Hasher};
+use super::inspection::{Found, InspectError, Inspection, Inspector, Room, map_nvmm};
 use super::lateness_settings::LatePolicy;
 use super::memory::Format;
 use super::producer::{InspectedFrame, Producer};
 use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
 use crate::decode::Selection;
-use crate::detection::Detection;
-use crate::detector::{DetectError, Detector, Drawing, Frames, Request, Streams, Timings};
-use crate::frame::cuda::{CudaFrame, CudaFrameError};
-use crate::frame::gstcuda::CudaContext;
+use crate::detector::{Detector, Drawing, Frames, Streams};
+use crate::frame::DeviceStorage;
+use crate::frame::cuda::CudaFrame;
 use crate::frame::memory::Memory;
-use crate::frame::nvmm::{NvmmBuffer, NvmmError};
-use crate::frame::{DeviceFrame, DeviceStorage, FrameError};
+use crate::lock;
 use crate::meta::Metadata;
 use crate::meta::message::{self, FrameFacts};
 use crate::overlay::{Overlay, Parts};
 
-/// Why a frame could not be inspected.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum InspectError {
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error(transparent)]
-    Cuda(#[from] CudaFrameError),
-    #[error(transparent)]
-    Nvmm(#[from] NvmmError),
-    #[error(transparent)]
-    Detect(#[from] DetectError),
-    #[error("a frame came before its caps")]
-    NoCaps,
-    #[error("the frame is on GPU {frame}, but the model on GPU {model}: set gpu-id={frame}, or -1")]
-    OtherGpu { frame: u32, model: u32 },
-    #[error("the frame lies in another CUDA context than the model")]
-    OtherContext(CudaContext),
-}
-
 /// A frame that was taken in, on its way downstream.
 pub(super) struct Transit {
     pub buffer: gst::Buffer,
-    pub facts: FrameFacts,
+    pub facts: FrameFacts<'static>,
     pub stage: Stage,
     /// Settings that were to hold from this frame on, and why they do not.
     pub bad_settings: Option<String>,
@@ -59,49 +41,6 @@ pub(super) enum Stage {
     /// It was late by so much, and passes or is dropped.
     Late(gst::ClockTime, LatePolicy),
     Inspecting(Inspection),
-}
-
-/// A frame whose objects are being found.
-pub(super) struct Inspection {
-    format: Format,
-    device_frames: Vec<DeviceFrame>,
-    // Waited for before what it reads is unmapped.
-    request: Request,
-    held: Held,
-}
-
-/// What keeps a frame in GPU memory readable.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be an allocation for each frame"
-)]
-enum Held {
-    Nothing,
-    Cuda(#[expect(dead_code, reason = "held for its drop")] CudaFrame),
-    Nvmm(#[expect(dead_code, reason = "held for its drop")] NvmmBuffer),
-}
-
-/// A frame whose objects are found.
-pub(super) struct Found {
-    format: Format,
-    timings: Timings,
-    room: Room,
-}
-
-/// Lists for one frame, used again and again.
-#[derive(Default)]
-struct Room {
-    /// By frame of a buffer; only batches of nvstreammux have more than one.
-    detections: Vec<Vec<Detection>>,
-    device_frames: Vec<DeviceFrame>,
-}
-
-/// What the inspection of one frame needs of its stream, which goes on meanwhile.
-pub(super) struct Inspector {
-    detector: Arc<Detector>,
-    selection: Arc<Selection>,
-    format: Option<Format>,
-    room: Room,
 }
 
 /// What became of a frame that was inspected.
@@ -128,6 +67,12 @@ pub(super) struct Streaming {
     pub late_policy: LatePolicy,
     pub format: Option<Format>,
     pub segment: Option<gst::FormattedSegment<gst::ClockTime>>,
+    plan: HashPlan,
+    /// Only the thread that brings frames looks at them.
+    comparer: Arc<Mutex<Comparer>>,
+    hasher: Hasher,
+    /// What was found in the last inspected frame.
+    last: Room,
     unused: Vec<Room>,
     /// Makes what the request pads push.
     pub producer: Producer,
@@ -135,28 +80,6 @@ pub(super) struct Streaming {
     frames: u64,
     /// Frames to pass on before the next inspection.
     to_skip: u32,
-}
-
-impl Inspection {
-    /// Waits for what is found.
-    pub fn wait(self) -> Result<Found, DetectError> {
-        let Self {
-            format,
-            device_frames,
-            request,
-            held,
-        } = self;
-        let (timings, detections) = request.wait()?;
-        drop(held);
-        Ok(Found {
-            format,
-            timings,
-            room: Room {
-                detections,
-                device_frames,
-            },
-        })
-    }
 }
 
 impl Streaming {
@@ -174,6 +97,10 @@ impl Streaming {
             late_policy: LatePolicy::default(),
             format: None,
             segment: None,
+            plan: settings.hash.plan(),
+            comparer: Arc::default(),
+            hasher: Hasher::default(),
+            last: Room::default(),
             unused: Vec::new(),
             producer: Producer::default(),
             frames: 0,
@@ -198,12 +125,16 @@ impl Streaming {
         self.qos = settings.qos;
         self.max_latency = settings.lateness.max_latency();
         self.late_policy = settings.lateness.policy;
+        self.plan = settings.hash.plan();
+        // Other settings may find something else.
+        lock(&self.comparer).forget_past();
         Ok(())
     }
 
     /// The next frame is inspected whatever `interval` says: what came before is another picture.
     pub fn forget_past(&mut self) {
         self.to_skip = 0;
+        lock(&self.comparer).forget_past();
         self.producer.forget_past();
     }
 
@@ -239,6 +170,7 @@ impl Streaming {
     /// Puts another detector, of the same model, in the place of this one.
     pub fn replace_detector(&mut self, detector: Detector) {
         self.detector = Arc::new(detector);
+        lock(&self.comparer).forget_past();
     }
 
     /// For a frame that is to be inspected now.
@@ -248,37 +180,58 @@ impl Streaming {
             detector: Arc::clone(&self.detector),
             selection: Arc::clone(&self.selection),
             format: self.format.clone(),
+            plan: self.plan,
+            comparer: Arc::clone(&self.comparer),
             room: self.unused.pop().unwrap_or_default(),
         }
     }
 
-    /// Attaches what was found and draws it.
+    /// Attaches what was found, or what was found in the last inspected frame, and draws it. Frames come in the order in
+    /// which they were taken in.
     pub fn complete(
         &mut self,
         found: Found,
-        facts: &FrameFacts,
+        facts: &FrameFacts<'_>,
         buffer: &mut gst::Buffer,
     ) -> Result<Inspected, InspectError> {
         let start = Instant::now();
         let Found {
             format,
+            plan,
+            looked,
             timings,
             mut room,
         } = found;
+        if timings.is_none() {
+            std::mem::swap(&mut room, &mut self.last);
+            room.thumbnails.replace_frames(&self.last.look);
+        } else if plan.shown {
+            self.hash(&format, plan, buffer, &mut room)?;
+        }
+        let hash = looked + start.elapsed();
+        let start = Instant::now();
+        let facts = FrameFacts {
+            repeated: timings.is_none(),
+            thumbnails: plan.shown.then_some(&room.thumbnails),
+            ..*facts
+        };
         let labels = self.detector.labels();
+        let detections = &room.detections;
         self.producer.frame_inspected(&InspectedFrame {
             format: &format,
             buffer,
             context: self.detector.context(),
-            facts: *facts,
-            timings,
-            detections: &room.detections,
+            facts,
+            timings: timings.unwrap_or_default(),
+            detections,
             labels,
         })?;
-        if self.metadata.applies_to(buffer, &room.detections) {
+        if self.metadata.applies_to(buffer, &facts, detections) {
             self.metadata
-                .attach(buffer.make_mut(), facts, &room.detections, labels);
+                .attach(buffer.make_mut(), &facts, detections, labels);
         }
+        let message = || message::structure(&facts, detections, labels);
+        let message = self.post_messages.then(message);
         let not_drawn = match self.draw(&format, buffer, &mut room)? {
             Drawn::Never(reason) if !self.warned_of_overlay => {
                 self.warned_of_overlay = true;
@@ -286,22 +239,64 @@ impl Streaming {
             }
             _ => None,
         };
-        let labels = self.detector.labels();
-        let all = || room.detections.iter().flatten();
-        let message = self
-            .post_messages
-            .then(|| message::structure(facts, all(), labels));
-        let fate = Fate::Inspected {
-            timings,
-            attach: start.elapsed(),
-            detections: all().count(),
+        let fate = match timings {
+            None => Fate::Unchanged { hash },
+            Some(timings) => Fate::Inspected {
+                timings,
+                hash,
+                attach: start.elapsed(),
+                detections: room.detections.iter().map(Vec::len).sum(),
+            },
         };
-        self.unused.push(room);
+        self.unused.push(std::mem::replace(&mut self.last, room));
         Ok(Inspected {
             fate,
             message,
             not_drawn,
         })
+    }
+
+    /// Makes the thumbnails of a frame and of what was found in it.
+    fn hash(
+        &mut self,
+        format: &Format,
+        plan: HashPlan,
+        buffer: &gst::Buffer,
+        room: &mut Room,
+    ) -> Result<(), InspectError> {
+        let Self {
+            detector, hasher, ..
+        } = self;
+        let Room {
+            detections,
+            device_frames,
+            look,
+            thumbnails,
+        } = room;
+        let context = detector.context();
+        let mut hash = |frames| hasher.hash(plan, frames, context, look, detections, thumbnails);
+        let info = &format.shape.info;
+        match format.memory {
+            Memory::System => {
+                let mapped = format.shape.read(buffer)?;
+                hash(Frames::System(mapped.view()?))?;
+            }
+            Memory::Cuda => {
+                let mapped = CudaFrame::map(buffer, info)?;
+                hash(Frames::Device {
+                    frames: &[mapped.frame()],
+                    pending: mapped.pending_stream(),
+                })?;
+            }
+            Memory::Nvmm => {
+                let _mapped = map_nvmm(detector, buffer, info, device_frames)?;
+                hash(Frames::Device {
+                    frames: device_frames,
+                    pending: None,
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Draws what was found into the frame, in place. Memory that another buffer shares is copied first; that of
@@ -323,6 +318,7 @@ impl Streaming {
         let Room {
             detections,
             device_frames,
+            ..
         } = room;
         if detections.iter().all(Vec::is_empty) {
             return Ok(Drawn::Done);
@@ -364,7 +360,7 @@ impl Streaming {
     }
 
     /// What is known of the latest frame.
-    pub fn facts(&self, buffer: &gst::BufferRef) -> FrameFacts {
+    pub fn facts(&self, buffer: &gst::BufferRef) -> FrameFacts<'static> {
         let size = self.format.as_ref().map(|format| format.shape.size());
         let (width, height) = size.unwrap_or_default();
         FrameFacts {
@@ -374,61 +370,9 @@ impl Streaming {
             running_time: self.running_time(buffer),
             width,
             height,
+            repeated: false,
+            thumbnails: None,
         }
-    }
-}
-
-impl Inspector {
-    /// Begins to find objects in the frame.
-    pub fn inspect(self, buffer: &gst::Buffer) -> Result<Inspection, InspectError> {
-        let Self {
-            detector,
-            selection,
-            format,
-            room:
-                Room {
-                    detections: outputs,
-                    mut device_frames,
-                },
-        } = self;
-        let format = format.ok_or(InspectError::NoCaps)?;
-        let info = &format.shape.info;
-        let (request, held) = match format.memory {
-            Memory::System => {
-                let mapped = format.shape.read(buffer)?;
-                let frames = Frames::System(mapped.view()?);
-                let request = detector.submit(frames, &selection, outputs)?;
-                (request, Held::Nothing)
-            }
-            Memory::Cuda => {
-                let mapped = CudaFrame::map(buffer, info)?;
-                let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
-                if context.handle() != mapped.context().handle() {
-                    return Err(InspectError::OtherContext(mapped.context().clone()));
-                }
-                let frames = Frames::Device {
-                    frames: &[mapped.frame()],
-                    pending: mapped.pending_stream(),
-                };
-                let request = detector.submit(frames, &selection, outputs)?;
-                (request, Held::Cuda(mapped))
-            }
-            Memory::Nvmm => {
-                let mapped = map_nvmm(&detector, buffer, info, &mut device_frames)?;
-                let frames = Frames::Device {
-                    frames: &device_frames,
-                    pending: None,
-                };
-                let request = detector.submit(frames, &selection, outputs)?;
-                (request, Held::Nvmm(mapped))
-            }
-        };
-        Ok(Inspection {
-            format,
-            device_frames,
-            request,
-            held,
-        })
     }
 }
 
@@ -438,28 +382,4 @@ enum Drawn {
     Done,
     /// Nor will it be in other frames like this, for this reason.
     Never(&'static str),
-}
-
-/// Fills `frames`, which are good as long as the returned buffer lives.
-fn map_nvmm(
-    detector: &Detector,
-    buffer: &gst::Buffer,
-    info: &gst_video::VideoInfo,
-    frames: &mut Vec<DeviceFrame>,
-) -> Result<NvmmBuffer, InspectError> {
-    let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
-    // Surface arrays of Jetson become visible in the context that is current.
-    let _current = context.enter().map_err(DetectError::from)?;
-    let mapped = NvmmBuffer::map(buffer, info)?;
-    let model = detector.gpu_id();
-    frames.clear();
-    for index in 0..mapped.len() {
-        let frame = mapped.frame(index)?;
-        if frame.gpu_id != model {
-            let frame = frame.gpu_id;
-            return Err(InspectError::OtherGpu { frame, model });
-        }
-        frames.push(frame);
-    }
-    Ok(mapped)
 }

@@ -37,6 +37,7 @@ pub enum PixelFormat {
     Rgbx,
     Bgrx,
     Argb,
+    Xrgb,
     Gray8,
 }
 
@@ -77,7 +78,7 @@ impl PixelFormat {
             (Self::I420, 1 | 2) => (half_width, half_height),
             (Self::Yuy2 | Self::Uyvy, _) => (4 * half_width, height),
             (Self::Rgb | Self::Bgr, _) => (3 * width, height),
-            (Self::Rgba | Self::Bgra | Self::Rgbx | Self::Bgrx | Self::Argb, _) => {
+            (Self::Rgba | Self::Bgra | Self::Rgbx | Self::Bgrx | Self::Argb | Self::Xrgb, _) => {
                 (4 * width, height)
             }
             _ => (width, height),

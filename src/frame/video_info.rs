@@ -22,7 +22,8 @@ pub fn pixel_format(format: VideoFormat) -> Option<(PixelFormat, [usize; 3])> {
         VideoFormat::Bgra => (PixelFormat::Bgra, IN_ORDER),
         VideoFormat::Rgbx => (PixelFormat::Rgbx, IN_ORDER),
         VideoFormat::Bgrx => (PixelFormat::Bgrx, IN_ORDER),
-        VideoFormat::Argb | VideoFormat::Xrgb => (PixelFormat::Argb, IN_ORDER),
+        VideoFormat::Argb => (PixelFormat::Argb, IN_ORDER),
+        VideoFormat::Xrgb => (PixelFormat::Xrgb, IN_ORDER),
         VideoFormat::Gray8 => (PixelFormat::Gray8, IN_ORDER),
         _ => return None,
     })
@@ -87,5 +88,12 @@ mod tests {
             Some((PixelFormat::I420, [0, 2, 1]))
         );
         assert_eq!(pixel_format(VideoFormat::Y444), None);
+    }
+
+    #[test]
+    fn the_padding_of_xrgb_is_no_alpha() {
+        let format = |format| pixel_format(format).unwrap().0;
+        assert_eq!(format(VideoFormat::Argb), PixelFormat::Argb);
+        assert_eq!(format(VideoFormat::Xrgb), PixelFormat::Xrgb);
     }
 }

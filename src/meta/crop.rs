@@ -3,8 +3,8 @@
 //!
 //! Its fields: `label` (string), `label_id` (int), `confidence` (double, 0 to 1), `x`, `y`, `w`, `h` (int, the pixels
 //! of the frame that the crop shows), `frame_width`, `frame_height` (int), `frame` (uint64, frames since the stream
-//! started), `batch_id` (int) where the buffer held a batch of frames, and `object_id` (int64) where a tracker gave one.
-//! C and Python read it with
+//! started), `batch_id` (int) where the buffer held a batch of frames, `object_id` (int64) where a tracker gave one, and
+//! `hash` (GBytes) where it is wanted. C and Python read it with
 //! `gst_buffer_get_custom_meta(buffer, "rsdetectnet-crop")`, Rust with [`crop_details`].
 
 use std::sync::Once;
@@ -31,17 +31,15 @@ pub struct CropDetails {
     /// The frame's number in a batch of nvstreammux.
     pub batch_id: Option<u32>,
     pub object_id: Option<u64>,
+    /// The grey thumbnail of the object, row by row, where `hash-size` asks for it: the pixels of its box, without the
+    /// margin that the crop may have.
+    pub hash: Option<glib::Bytes>,
 }
 
 /// Makes the meta known to GStreamer; happens once in a process, whoever asks.
 pub fn register() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // The plugin and an application that links this library may both be there.
-        if !CustomMeta::is_registered(NAME) {
-            CustomMeta::register(NAME, &[]);
-        }
-    });
+    super::register_custom(NAME, &ONCE);
 }
 
 pub fn attach(buffer: &mut gst::BufferRef, details: &CropDetails) -> Result<(), glib::BoolError> {
@@ -68,6 +66,9 @@ pub fn attach(buffer: &mut gst::BufferRef, details: &CropDetails) -> Result<(), 
     if let Some(object_id) = details.object_id {
         structure.set("object_id", object_id as i64);
     }
+    if let Some(hash) = &details.hash {
+        structure.set("hash", hash);
+    }
     Ok(())
 }
 
@@ -92,6 +93,7 @@ pub fn crop_details(buffer: &gst::BufferRef) -> Option<CropDetails> {
             .get::<i64>("object_id")
             .ok()
             .map(|object_id| object_id as u64),
+        hash: structure.get("hash").ok(),
     })
 }
 
@@ -102,7 +104,9 @@ mod tests {
     #[test]
     fn what_is_attached_is_what_is_read_back_also_from_a_copy() {
         gst::init().unwrap();
-        for (batch_id, object_id) in [(None, None), (Some(3), Some(u64::MAX - 5))] {
+        let hashes = [None, Some(glib::Bytes::from_static(&[0, 255, 7, 9]))];
+        let ids = [(None, None), (Some(3), Some(u64::MAX - 5))];
+        for ((batch_id, object_id), hash) in ids.into_iter().zip(hashes) {
             let details = CropDetails {
                 label: "driver's \"door\" 人".into(),
                 label_id: 7,
@@ -116,6 +120,7 @@ mod tests {
                 frame: 1 << 40,
                 batch_id,
                 object_id,
+                hash,
             };
             let mut buffer = gst::Buffer::new();
             attach(buffer.get_mut().unwrap(), &details).unwrap();

@@ -16,7 +16,12 @@
 //! `h` in pixels before they are turned, and `angle`, clockwise in radians. Objects of a batched buffer have `batch_id`,
 //! the number of their frame in the batch, from 0; other objects have none. A later version keeps these names or changes
 //! `schema`.
+//!
+//! With `hash-size`, line and objects have `hash`, the bytes of their grey thumbnail, row by row, in base64; a line has
+//! those of all frames of its buffer, one after the other. A line whose frame looks like the last inspected one has
+//! `"repeated":true` and that frame's objects; nothing was measured, and its `timing` is 0.
 
+use gst::glib;
 use serde::{Serialize, Serializer};
 
 use super::message::FrameFacts;
@@ -38,6 +43,10 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     running_time: Option<u64>,
     resolution: Resolution,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    repeated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<Base64<'a>>,
     objects: Objects<'a>,
     timing: Timing,
 }
@@ -61,6 +70,8 @@ struct Object<'a> {
     batch_id: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     oriented: Option<Oriented>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<Base64<'a>>,
     detection: Found<'a>,
 }
 
@@ -97,10 +108,20 @@ struct Timing {
     total_us: u64,
 }
 
+/// Bytes that are written as text.
+struct Base64<'a>(&'a [u8]);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&glib::base64_encode(self.0))
+    }
+}
+
 /// The detections, made objects only while they are written.
 struct Objects<'a> {
     /// By frame of the buffer.
     detections: &'a [Vec<Detection>],
+    facts: &'a FrameFacts<'a>,
     labels: &'a Labels,
     resolution: Resolution,
 }
@@ -111,9 +132,11 @@ impl Serialize for Objects<'_> {
         let frames = self.detections.iter().enumerate();
         serializer.collect_seq(frames.flat_map(|(index, found)| {
             let batch_id = batched.then_some(index);
-            found
-                .iter()
-                .map(move |detection| self.object(detection, batch_id))
+            let found = found.iter().enumerate();
+            found.map(move |(place, detection)| Object {
+                hash: self.facts.object_hash(index, place).map(Base64),
+                ..self.object(detection, batch_id)
+            })
         }))
     }
 }
@@ -138,6 +161,7 @@ impl Objects<'_> {
                 h: oriented.rectangle.height,
                 angle: oriented.angle,
             }),
+            hash: None,
             detection: Found {
                 bounding_box: Corners {
                     x_min: bounding_box.x / width,
@@ -156,7 +180,7 @@ impl Objects<'_> {
 /// The line of an inspected buffer, with its line feed; of what was found in each of its frames.
 pub fn line(
     source: &str,
-    facts: &FrameFacts,
+    facts: &FrameFacts<'_>,
     timings: &Timings,
     detections: &[Vec<Detection>],
     labels: &Labels,
@@ -175,8 +199,11 @@ pub fn line(
         timestamp: nanoseconds(facts.stream_time),
         running_time: nanoseconds(facts.running_time),
         resolution,
+        repeated: facts.repeated,
+        hash: facts.frame_hash().map(Base64),
         objects: Objects {
             detections,
+            facts,
             labels,
             resolution,
         },
@@ -199,6 +226,7 @@ mod tests {
 
     use super::*;
     use crate::detection::{BoundingBox, OrientedBox};
+    use crate::thumbnail::Thumbnails;
 
     fn parsed(facts: &FrameFacts, detections: &[Detection], labels: &str) -> Value {
         let timings = Timings {
@@ -220,14 +248,14 @@ mod tests {
         serde_json::from_slice(&line).unwrap()
     }
 
-    fn facts() -> FrameFacts {
+    fn facts() -> FrameFacts<'static> {
         FrameFacts {
             number: 7,
             pts: Some(gst::ClockTime::from_mseconds(280)),
-            stream_time: None,
             running_time: Some(gst::ClockTime::from_mseconds(300)),
             width: 640,
             height: 480,
+            ..FrameFacts::default()
         }
     }
 
@@ -300,6 +328,31 @@ mod tests {
             assert_eq!(line["objects"][0]["roi_type"], label);
             assert_eq!(line["objects"][0]["detection"]["label"], label);
         }
+    }
+
+    #[test]
+    fn hashes_of_a_batch_are_in_base64_and_repeated_lines_say_so() {
+        let detections = [vec![detection(None)], vec![], vec![detection(None); 2]];
+        let mut thumbnails = Thumbnails::default();
+        thumbnails
+            .begin(1, &detections)
+            .extend([1, 2, 3, 255, 0, 77]);
+        let facts = FrameFacts {
+            repeated: true,
+            thumbnails: Some(&thumbnails),
+            ..facts()
+        };
+        let labels = Labels::from_lines("person");
+        let line = line("a", &facts, &Timings::default(), &detections, &labels).unwrap();
+        let line: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(line["repeated"], true);
+        assert_eq!(line["hash"], "AQID");
+        let objects = line["objects"].as_array().unwrap().iter();
+        let hashes: Vec<_> = objects
+            .map(|object| json!([object["batch_id"], object["hash"]]))
+            .collect();
+        let expected = [json!([0, "/w=="]), json!([2, "AA=="]), json!([2, "TQ=="])];
+        assert_eq!(hashes, expected);
     }
 
     #[test]

@@ -2,10 +2,15 @@
 
 pub mod analytics;
 pub mod crop;
+pub mod frame;
 pub mod json;
 pub mod message;
 pub mod nvds;
 pub mod roi;
+
+use std::sync::Once;
+
+use gst::meta::CustomMeta;
 
 use self::analytics::{Analytics, AnalyticsMissing};
 use self::message::FrameFacts;
@@ -39,9 +44,21 @@ pub enum MetadataError {
     NvDs(#[from] DeepStreamError),
 }
 
+/// Makes a custom meta known to GStreamer, if `once` is new.
+fn register_custom(name: &str, once: &Once) {
+    once.call_once(|| {
+        // The plugin and an application that links this library may both be there.
+        if !CustomMeta::is_registered(name) {
+            CustomMeta::register(name, &[]);
+        }
+    });
+}
+
 /// Attaches the detections of one stream.
 #[derive(Default)]
 pub struct Metadata {
+    /// Whether anything is attached at all.
+    any: bool,
     roi: bool,
     analytics: Option<Analytics>,
     nvds: Option<NvDs>,
@@ -63,15 +80,22 @@ impl Metadata {
         let earlier = self.analytics.take();
         self.analytics =
             analytics.map(|library| earlier.unwrap_or_else(|| Analytics::new(library)));
+        self.any = kinds != Kinds::Only(Choice::default());
         self.roi = matches!(kinds, Kinds::Auto | Kinds::Only(Choice { roi: true, .. }));
         self.nvds = nvds;
         Ok(())
     }
 
-    /// Whether what was found in the frames of a buffer leaves anything on it.
-    pub fn applies_to(&self, buffer: &gst::BufferRef, detections: &[Vec<Detection>]) -> bool {
+    /// Whether what is known of a buffer, and was found in its frames, leaves anything on it.
+    pub fn applies_to(
+        &self,
+        buffer: &gst::BufferRef,
+        facts: &FrameFacts<'_>,
+        detections: &[Vec<Detection>],
+    ) -> bool {
         let found = detections.iter().any(|found| !found.is_empty());
         found && (self.roi || self.analytics.is_some())
+            || self.any && frame::applies_to(facts)
             || self.nvds.is_some_and(|nvds| nvds.applies_to(buffer))
     }
 
@@ -80,15 +104,18 @@ impl Metadata {
     pub fn attach(
         &mut self,
         buffer: &mut gst::BufferRef,
-        facts: &FrameFacts,
+        facts: &FrameFacts<'_>,
         detections: &[Vec<Detection>],
         labels: &Labels,
     ) {
+        if self.any && frame::applies_to(facts) {
+            frame::attach(buffer, facts);
+        }
         if self.roi {
-            let size = (facts.width, facts.height);
             let batched = detections.len() > 1;
             for (index, found) in detections.iter().enumerate() {
-                roi::attach(buffer, size, batched.then_some(index as u32), found, labels);
+                let batch_id = batched.then_some(index as u32);
+                roi::attach(buffer, facts, batch_id, found, labels);
             }
         }
         if let (Some(analytics), [found]) = (&mut self.analytics, detections)

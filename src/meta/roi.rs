@@ -1,8 +1,11 @@
 //! `GstVideoRegionOfInterestMeta`: one for each detection, with a `detection` parameter as DL Streamer's
-//! elements read it (label_id, confidence, x_min, y_min, x_max, y_max from 0 to 1, object_id when tracked).
+//! elements read it (label_id, confidence, x_min, y_min, x_max, y_max from 0 to 1, object_id when tracked), `hash`
+//! where it is wanted, and `repeated` where an earlier frame's detection is attached again.
 
+use gst::glib;
 use gst_video::VideoRegionOfInterestMeta;
 
+use super::message::FrameFacts;
 use crate::detection::{BoundingBox, Detection, OrientedBox};
 use crate::model::Labels;
 
@@ -15,17 +18,23 @@ pub struct LabeledDetection {
     pub detection: Detection,
     /// The frame of a batched buffer of nvstreammux, counted from 0; None for buffers of one frame.
     pub batch_id: Option<u32>,
+    /// The grey thumbnail of the object, row by row, where `hash-size` asks for it.
+    pub hash: Option<glib::Bytes>,
+    /// It was found in an earlier frame, which looked the same.
+    pub repeated: bool,
 }
 
-/// Attaches the detections of a frame of this size, in pixels; `batch_id` tells the frames of a batched buffer apart.
+/// Attaches the detections of a frame; `batch_id` tells the frames of a batched buffer apart.
 pub fn attach(
     buffer: &mut gst::BufferRef,
-    (frame_width, frame_height): (u32, u32),
+    facts: &FrameFacts<'_>,
     batch_id: Option<u32>,
     detections: &[Detection],
     labels: &Labels,
 ) {
-    for detection in detections {
+    let (frame_width, frame_height) = (facts.width, facts.height);
+    let frame = batch_id.unwrap_or(0) as usize;
+    for (index, detection) in detections.iter().enumerate() {
         let bounding_box = detection.bounding_box;
         let rectangle = covering_pixels(bounding_box, frame_width, frame_height);
         let mut meta =
@@ -42,7 +51,10 @@ pub fn attach(
             .field("frame_height", frame_height as i32);
         let parameter = parameter
             .field_if_some("object_id", detection.object_id.map(|id| id as i64))
-            .field_if_some("batch_id", batch_id.map(|id| id as i32));
+            .field_if_some("batch_id", batch_id.map(|id| id as i32))
+            .field_if_some("repeated", facts.repeated.then_some(true));
+        let hash = facts.object_hash(frame, index).map(glib::Bytes::from);
+        let parameter = parameter.field_if_some("hash", hash);
         let parameter = match detection.oriented {
             Some(OrientedBox { rectangle, angle }) => parameter
                 .field("oriented_x", f64::from(rectangle.x))
@@ -67,6 +79,8 @@ pub fn detections(buffer: &gst::BufferRef) -> Vec<LabeledDetection> {
                 label: meta.roi_type().to_owned(),
                 detection: from_parameter(parameter)?,
                 batch_id: batch_id.and_then(|id| id.try_into().ok()),
+                hash: parameter.get("hash").ok(),
+                repeated: parameter.get("repeated").unwrap_or(false),
             })
         })
         .collect()
@@ -154,7 +168,12 @@ mod tests {
                 }
             });
         let mut buffer = gst::Buffer::new();
-        attach(buffer.get_mut().unwrap(), (640, 480), None, &given, &labels);
+        let facts = FrameFacts {
+            width: 640,
+            height: 480,
+            ..FrameFacts::default()
+        };
+        attach(buffer.get_mut().unwrap(), &facts, None, &given, &labels);
         let read = detections(&buffer);
         assert_eq!(read.len(), 2);
         for (read, given) in read.iter().zip(given) {

@@ -56,6 +56,9 @@ pub fn render(picture: &Picture, frame: &mut SystemFrameMut<'_>, coverage: &mut 
         PixelFormat::Bgrx => {
             on.draw::<u8, 4>(0, [Some(Blue), Some(Green), Some(Red), None], (0, 0));
         }
+        PixelFormat::Xrgb => {
+            on.draw::<u8, 4>(0, [None, Some(Red), Some(Green), Some(Blue)], (0, 0));
+        }
         PixelFormat::Gray8 => on.draw::<u8, 1>(0, [Some(Luma)], (0, 0)),
     }
 }

@@ -3,7 +3,7 @@
 use super::ChannelOrder;
 use crate::frame::{Colorimetry, PixelFormat};
 
-/// `rgb[i] = matrix[i] · samples + offset[i]`, to be clamped to 0..255.
+/// `rgb[i] = matrix[i] · samples + offset[i]`, summed up from left to right, to be clamped to 0..255.
 ///
 /// `samples` are the numbers as they are stored: Y, U, V; or R, G, B; or grey and two numbers that do not
 /// count. Those of [`PixelFormat::P010`] are the 16-bit words with their low six bits cleared.

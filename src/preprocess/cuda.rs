@@ -6,10 +6,11 @@ use cust::sys::CUstream;
 
 use crate::cuda::planes::{self, PlaneError};
 use crate::cuda::{CudaError, Kernels};
-use crate::frame::{DeviceFrame, DeviceStorage, PixelFormat};
+use crate::frame::{DeviceFrame, DeviceStorage};
 
+use super::color::ColorTransform;
 use super::{
-    ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, Shrinking, TensorLayout,
+    ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, Shrinking, TensorLayout, scale,
 };
 
 /// Frames in one launch; a kernel's parameters may have 4 KiB.
@@ -69,6 +70,7 @@ struct Target {
     bgr: u32,
     mean: [f32; 3],
     scale: [f32; 3],
+    fill: f32,
 }
 
 /// `Frame` of preprocess.cuh.
@@ -77,22 +79,23 @@ struct Target {
 struct Descriptor {
     planes: [u64; 3],
     pitches: [u32; 3],
-    layout: u32,
     order: u32,
-    flags: u32,
+    layout: u16,
+    flags: u16,
     width: u32,
     height: u32,
     left: i32,
     top: i32,
     placed_width: u32,
     placed_height: u32,
-    luma_offset: f32,
-    luma_scale: f32,
-    red_cr: f32,
-    green_cb: f32,
-    green_cr: f32,
-    blue_cb: f32,
-    fill: f32,
+    scale_x: [f32; 2],
+    scale_y: [f32; 2],
+    luma: f32,
+    red_v: f32,
+    green_u: f32,
+    green_v: f32,
+    blue_u: f32,
+    offset: [f32; 3],
     slot: u32,
 }
 
@@ -172,6 +175,10 @@ impl Preprocessor {
             bgr: u32::from(self.preparation.order == ChannelOrder::Bgr),
             mean: self.preparation.mean,
             scale: self.preparation.scale,
+            fill: match self.preparation.resize {
+                ResizeMode::Letterbox { fill, .. } => f32::from(fill),
+                ResizeMode::Stretch => 0.0,
+            },
         }
     }
 
@@ -201,11 +208,13 @@ impl Preprocessor {
                 0
             }
         };
-        let descriptor = Descriptor {
+        let color = ColorTransform::new(frame.format, frame.colorimetry);
+        let [[luma, _, red_v], [_, green_u, green_v], [_, blue_u, _]] = color.matrix;
+        Ok(Descriptor {
             planes,
             pitches,
-            layout,
             order,
+            layout: layout as u16,
             flags: textures
                 | average(width, placement.width, flags::AVERAGE_X)
                 | average(height, placement.height, flags::AVERAGE_Y),
@@ -215,14 +224,16 @@ impl Preprocessor {
             top: placement.top as i32,
             placed_width: placement.width as u32,
             placed_height: placement.height as u32,
-            fill: match self.preparation.resize {
-                ResizeMode::Letterbox { fill, .. } => f32::from(fill),
-                ResizeMode::Stretch => 0.0,
-            },
+            scale_x: in_two(scale(width, placement.width)),
+            scale_y: in_two(scale(height, placement.height)),
+            luma,
+            red_v,
+            green_u,
+            green_v,
+            blue_u,
+            offset: color.offset,
             slot: slot.index as u32,
-            ..Default::default()
-        };
-        Ok(with_colours(descriptor, frame))
+        })
     }
 }
 
@@ -249,33 +260,13 @@ impl Batch {
 
 /// `FrameFlags` of preprocess.cuh.
 mod flags {
-    pub const TEXTURES: u32 = 1;
-    pub const AVERAGE_X: u32 = 2;
-    pub const AVERAGE_Y: u32 = 4;
+    pub const TEXTURES: u16 = 1;
+    pub const AVERAGE_X: u16 = 2;
+    pub const AVERAGE_Y: u16 = 4;
 }
 
-/// The inverse of the colour matrix of H.273 section 8.3 for samples on the scale of 8 bits.
-fn with_colours(descriptor: Descriptor, frame: &DeviceFrame) -> Descriptor {
-    let (red, blue) = frame.colorimetry.matrix.luma_weights();
-    let green = 1.0 - red - blue;
-    // Full-range samples of 10 bits, read as quarters, end at 255.75.
-    let full_scale = if frame.format == PixelFormat::P010 {
-        1020.0 / 1023.0
-    } else {
-        1.0
-    };
-    let (luma_offset, luma_scale, chroma_scale) = if frame.colorimetry.full_range {
-        (0.0, full_scale, full_scale)
-    } else {
-        (16.0, 255.0 / 219.0, 255.0 / 224.0)
-    };
-    Descriptor {
-        luma_offset,
-        luma_scale,
-        red_cr: 2.0 * (1.0 - red) * chroma_scale,
-        green_cb: -2.0 * blue * (1.0 - blue) / green * chroma_scale,
-        green_cr: -2.0 * red * (1.0 - red) / green * chroma_scale,
-        blue_cb: 2.0 * (1.0 - blue) * chroma_scale,
-        ..descriptor
-    }
+/// A number as the sum of two with fewer bits.
+fn in_two(number: f64) -> [f32; 2] {
+    let most = number as f32;
+    [most, (number - f64::from(most)) as f32]
 }

@@ -1,17 +1,24 @@
 //! From a frame's own pixels straight into the network's input tensor, in one pass.
 //!
 //! The rules are the same on every processor:
-//! 1. The centre of the picture's pixel `x` lies at column `u = (x + 0.5) * frame_width / placement.width - 0.5`
-//!    of the frame's pixels, and row `v` is found likewise ([`Placement::frame_column`], [`Placement::frame_row`]).
+//! 1. The centre of the picture's pixel `x` lies at column `u = (x + 0.5) * scale - 0.5` of the frame's pixels, with
+//!    `scale = 1 / (placement.width / frame_width)`, and row `v` is found likewise ([`Placement::frame_column`],
+//!    [`Placement::frame_row`]).
 //! 2. Each component is interpolated in its own grid of samples, as they are stored. Luma, grey and RGB samples
 //!    lie at `(u, v)`. Chroma lies at column `u / 2` (co-sited with every second pixel) and, where it also has half
 //!    the rows (4:2:0), at row `(v - 0.5) / 2` (between two rows): where MPEG-2 and H.264 place it by default.
 //!    A grid has half the columns or rows of the frame, rounded up.
-//! 3. A coordinate of a grid with `n` columns or rows is clamped to `0..=n - 1`, after the halving of rule 2. Its
-//!    samples are those at `floor` and `floor + 1`, the latter with the fraction as its weight: first between
-//!    columns, then between rows, `a + weight * (b - a)` each time. Only rule 6 filters more when downscaling.
-//! 4. [`color::ColorTransform`] makes RGB of the interpolated samples, and each of R, G, B is clamped to 0..255.
-//!    RGB formats are taken as they are; alpha and padding bytes do not count.
+//! 3. Between samples of 8 bits, numbers are those of OpenCV's `resize` with `INTER_LINEAR`, bit by bit
+//!    (`modules/imgproc/src/resize.cpp`: `HResizeLinear` and `VResizeLinear` of fixed point), which most networks were
+//!    trained and are measured with. A coordinate `p` of a grid, rounded to 32 bits, lies between the samples at
+//!    `floor(p)` and the next one; of the fraction `f` come their weights `2048 * (1 - f)` and `2048 * f`, each rounded
+//!    to the nearest whole number, halves to even. First between columns, `s = (w0 * left + w1 * right) >> 4`; then
+//!    between rows, `((w0 * upper >> 16) + (w1 * lower >> 16) + 2) >> 2`. Left of the first column, and from the last
+//!    one on, that column's sample has the weight 2048 alone; rows beyond the edges are the edge's, with their weights.
+//!    Samples of 10 bits stay such: `>> 5` between columns, and `+ 1) >> 1` in the end. Only rule 6 filters more when
+//!    downscaling.
+//! 4. [`color::ColorTransform`] makes RGB of the interpolated samples, each operation rounded to 32 bits, and each of
+//!    R, G, B is clamped to 0..255. RGB formats are taken as they are; alpha and padding bytes do not count.
 //! 5. The tensor's channel `c`, in the order of [`Preparation::order`], is `(value - mean[c]) * scale[c]`; around
 //!    the picture it is `(fill - mean[c]) * scale[c]`. Tensors of integers are rounded to nearest, halves to even,
 //!    and saturate.
@@ -20,10 +27,13 @@
 //!    column `x * frame_width / placement.width - 0.5` of the frame's pixels to that of `x + 1`, and rows likewise
 //!    ([`Placement::frame_column_edge`], [`Placement::frame_row_edge`]). Rule 2 takes both edges into each grid, as
 //!    it does with centres; there they are clamped to `-0.5..=n - 0.5`. Sample `i` reaches from `i - 0.5` to
-//!    `i + 0.5`, and its weight is the part of the length between the edges that it covers. The other axis keeps
-//!    rule 3.
+//!    `i + 0.5`, and its weight is the part of the length between the edges that it covers. The other axis, if it is
+//!    not averaged too, has the two samples of rule 3 with the weights `1 - f` and `f`, not rounded.
 //!
-//! All of it is computed in 32-bit floating point except the coordinates, which need 64 bits.
+//! Numbers that are not whole have 32 bits, except coordinates, which have 64 until rule 3 rounds them. So tensors of
+//! rules 1 to 5 are equal bit by bit, whatever computes them; those of rule 6 nearly. (GPUs compute a coordinate in two
+//! numbers of 32 bits. Where a frame has more than 8192 pixels on an axis, or its picture 2048 or more, one that is
+//! just between two numbers of 32 bits may become the other one there.)
 
 pub mod color;
 pub mod cpu;
@@ -109,6 +119,16 @@ pub struct Placement {
     pub frame_height: usize,
 }
 
+/// Pixels of an axis of the frame for one of its picture, rounded as OpenCV does: from the inverse.
+fn scale(frame: usize, placed: usize) -> f64 {
+    1.0 / (placed as f64 / frame as f64)
+}
+
+/// Where the centre of a pixel of the picture lies on an axis of the frame; pixels are at whole numbers.
+pub(crate) fn scaled(pixel: f64, frame: usize, placed: usize) -> f64 {
+    (pixel + 0.5) * scale(frame, placed) - 0.5
+}
+
 impl Placement {
     /// For an image that shows no frame.
     pub const NONE: Self = Self {
@@ -132,7 +152,7 @@ impl Placement {
                 let ratio = (input.width as f64 / frame_width as f64)
                     .min(input.height as f64 / frame_height as f64);
                 let fit = |size: usize, limit: usize| {
-                    ((size as f64 * ratio).round() as usize).clamp(1, limit.max(1))
+                    ((size as f64 * ratio).round_ties_even() as usize).clamp(1, limit.max(1))
                 };
                 (
                     fit(frame_width, input.width),
@@ -168,12 +188,12 @@ impl Placement {
 
     /// The column of the frame's pixels at the centre of the picture's column `x`; pixels are at whole numbers.
     pub fn frame_column(&self, x: usize) -> f64 {
-        (x as f64 + 0.5) * self.frame_width as f64 / self.width as f64 - 0.5
+        scaled(x as f64, self.frame_width, self.width)
     }
 
     /// The row of the frame's pixels at the centre of the picture's row `y`; pixels are at whole numbers.
     pub fn frame_row(&self, y: usize) -> f64 {
-        (y as f64 + 0.5) * self.frame_height as f64 / self.height as f64 - 0.5
+        scaled(y as f64, self.frame_height, self.height)
     }
 
     /// The column of the frame's pixels at the left edge of the picture's column `x`; pixels are at whole numbers.

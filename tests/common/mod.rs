@@ -183,6 +183,15 @@ impl Picture {
     }
 }
 
+/// Two equal red cells next to each other, a blue one and a weak green one.
+pub fn four_cells() -> Picture {
+    Picture::grey(64, 64)
+        .with_cell(1, 1, RED)
+        .with_cell(2, 1, RED)
+        .with_cell(5, 5, BLUE)
+        .with_cell(7, 0, [0, 153, 0])
+}
+
 /// Pushes one frame through a fresh harness of the element and returns what was found.
 pub fn detect_one(element: &gst::Element, sample: &gst::Sample) -> Vec<LabeledDetection> {
     let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();

@@ -3,6 +3,8 @@
 
 #[path = "crops/batch.rs"]
 mod batch;
+#[path = "element/clip.rs"]
+mod clip;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "crops/cutting.rs"]
@@ -22,6 +24,7 @@ mod speed;
 #[allow(dead_code, reason = "some of it is for other tests")]
 #[path = "element/stream.rs"]
 mod stream;
+#[allow(dead_code, reason = "some of it is for other tests")]
 #[path = "element/surface.rs"]
 mod surface;
 #[path = "crops/uploaded.rs"]

@@ -2,11 +2,13 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/fed.rs"]
+mod fed;
 #[path = "../common/deepstream.rs"]
 mod reading;
 
 use common::*;
-use gst::prelude::*;
+use fed::Fed;
 use gstrsdetectnet::BoundingBox;
 use reading::*;
 
@@ -18,31 +20,18 @@ fn what_is_found_in_nvmm_memory_passes_through_nvvideoconvert() {
     let picture = Picture::grey(640, 480)
         .with_cell(1, 1, RED)
         .with_cell(5, 6, BLUE);
-    let pipeline = gst::parse::launch(&format!(
-        "appsrc name=source format=time ! videoconvert ! video/x-raw,format=RGBA \
+    let elements = format!(
+        "videoconvert ! video/x-raw,format=RGBA \
          ! nvvideoconvert nvbuf-memory-type=nvbuf-mem-cuda-device ! video/x-raw(memory:NVMM),format=RGBA \
          ! rsdetectnet metadata=nvds model={} labels={} \
-         ! nvvideoconvert ! video/x-raw(memory:NVMM),format=NV12 ! appsink name=sink sync=false",
+         ! nvvideoconvert ! video/x-raw(memory:NVMM),format=NV12",
         model("colors-ssd.onnx"),
         tests_file("models/colors.labels.txt").display()
-    ))
-    .unwrap()
-    .downcast::<gst::Pipeline>()
-    .unwrap();
-    let source = pipeline.by_name("source").unwrap();
-    let source = source.downcast::<gst_app::AppSrc>().unwrap();
-    source.set_caps(Some(&picture.info().to_caps().unwrap()));
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let mut buffer = picture.buffer();
-    buffer.get_mut().unwrap().set_pts(gst::ClockTime::ZERO);
-    source.push_buffer(buffer).unwrap();
-    let sink = pipeline.by_name("sink").unwrap();
-    let sink = sink.downcast::<gst_app::AppSink>().unwrap();
-    let sample = sink.try_pull_sample(gst::ClockTime::from_seconds(120));
-    let error = pipeline.bus().unwrap();
-    let error = error.pop_filtered(&[gst::MessageType::Error]);
-    pipeline.set_state(gst::State::Null).unwrap();
-    assert!(error.is_none(), "{error:?}");
+    );
+    let fed = Fed::playing(&elements, &picture);
+    fed.push(&picture, gst::ClockTime::ZERO);
+    let sample = fed.sink.try_pull_sample(gst::ClockTime::from_seconds(120));
+    fed.stop();
     let mut frames = read(library, sample.unwrap().buffer().unwrap()).unwrap();
     assert_eq!(frames.len(), 1);
     assert_eq!((frames[0].size, frames[0].inferred), ([640, 480], true));

@@ -4,6 +4,8 @@
 
 #[path = "element/batch.rs"]
 mod batch;
+#[path = "element/clip.rs"]
+mod clip;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "element/decoded.rs"]
@@ -12,6 +14,10 @@ mod decoded;
 mod drawing;
 #[path = "element/driver_calls.rs"]
 mod driver_calls;
+#[path = "element/hash.rs"]
+mod hash;
+#[path = "element/int8.rs"]
+mod int8;
 #[path = "leak.rs"]
 mod leak;
 #[path = "element/leaks.rs"]

@@ -15,6 +15,7 @@ use gstrsdetectnet::cuda::texture::PointTexture;
 use gstrsdetectnet::cuda::{Kernels, driver};
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
+use gstrsdetectnet::thumbnail::cuda::Batch as ThumbnailBatch;
 
 use crate::machine::Machine;
 
@@ -35,6 +36,7 @@ impl Drop for Array {
 pub struct Gpu {
     memory: RefCell<Vec<DeviceBuffer<u8>>>,
     textures: RefCell<Vec<(PointTexture, Array)>>,
+    arrays: RefCell<Vec<Array>>,
     kernels: Kernels,
     stream: Stream,
     _context: Context,
@@ -47,6 +49,7 @@ impl Gpu {
         Self {
             memory: RefCell::default(),
             textures: RefCell::default(),
+            arrays: RefCell::default(),
             kernels: Kernels::load().unwrap(),
             stream: Stream::new(StreamFlags::NON_BLOCKING, None).unwrap(),
             _context: context,
@@ -59,6 +62,14 @@ impl Gpu {
 
     pub fn stream(&self) -> sys::CUstream {
         self.stream.as_inner()
+    }
+
+    /// A `CUarray` of bytes; rows have no gaps.
+    pub fn array(&self, data: &[u8], width: usize, height: usize, channels: usize) -> u64 {
+        let array = array_of(data, width, height, channels, 1);
+        let handle = array.0 as u64;
+        self.arrays.borrow_mut().push(array);
+        handle
     }
 
     pub fn finish(&self) {
@@ -140,6 +151,11 @@ impl Machine for Gpu {
         // SAFETY: as above.
         unsafe { canvas.launch(&self.kernels, self.stream()) }.unwrap();
         self.finish();
+    }
+
+    fn thumbnail(&self, batch: &ThumbnailBatch) {
+        // SAFETY: as above.
+        unsafe { batch.launch(&self.kernels, self.stream()) }.unwrap();
     }
 
     fn crop(&self, launch: &CropLaunch) {

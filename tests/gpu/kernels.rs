@@ -1,7 +1,8 @@
 //! The kernels on a GPU: the cases of tests/kernels, results by way of pinned memory and CUDA graphs, and
 //! how long it takes. Run with `cargo test --test gpu_kernels -- --ignored --nocapture --test-threads=1`.
 
-#[path = "../decode/cases.rs"]
+#[macro_use]
+#[path = "../kernels/cases.rs"]
 mod cases;
 #[path = "../kernels/crop_cases.rs"]
 mod crop_cases;
@@ -11,18 +12,26 @@ mod decode_cases;
 mod draw_cases;
 #[path = "../kernels/family_cases.rs"]
 mod family_cases;
+#[allow(dead_code, reason = "some of it is for other tests")]
 mod gpu;
 #[path = "../kernels/machine.rs"]
 mod machine;
+#[path = "../decode/cases.rs"]
+mod numpy_cases;
 #[path = "../kernels/picture.rs"]
 mod picture;
 #[path = "../kernels/preprocess_cases.rs"]
 mod preprocess_cases;
 #[path = "../kernels/random.rs"]
 mod random;
+#[path = "../kernels/thumbnail_cases.rs"]
+mod thumbnail_cases;
 
 use std::cell::RefCell;
 
+use gstrsdetectnet::crop::Rectangle;
+use gstrsdetectnet::crop::cuda::{Cut, Jobs};
+use gstrsdetectnet::crop::render::CropResize;
 use gstrsdetectnet::cuda::draw::{Ink, Painter, Primitive};
 use gstrsdetectnet::decode::Family;
 use gstrsdetectnet::decode::cuda::{Decoder, Found, OutputElement, Outputs};
@@ -31,6 +40,8 @@ use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Slot}
 use gstrsdetectnet::preprocess::{
     Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, Shrinking, TensorLayout,
 };
+use gstrsdetectnet::thumbnail::Area;
+use gstrsdetectnet::thumbnail::cuda::Batch as ThumbnailBatch;
 
 use decode_cases::{Rules, clustered_box, outputs, ssd_outputs, yolov5_outputs, yolov5_values};
 use gpu::{Gpu, Graph};
@@ -51,43 +62,7 @@ macro_rules! on_gpu {
     };
 }
 
-on_gpu! {
-    preprocess_cases:
-        every_format_at_odd_and_even_sizes,
-        textures_give_what_linear_memory_gives,
-        letterbox_centered_and_top_left,
-        every_element_layout_and_channel_order,
-        every_matrix_and_range,
-        averaging_counts_every_sample,
-        the_cpu_gives_the_same_numbers,
-        a_batch_of_different_frames_in_one_launch,
-    ;
-    decode_cases:
-        yolov5_in_both_element_types,
-        ssd_in_both_element_types,
-        each_image_of_a_batch_has_its_own_rules,
-        equal_scores_go_by_anchor,
-        without_candidates_there_are_no_detections,
-        of_too_many_candidates_the_highest_count,
-    ;
-    family_cases:
-        every_family_as_numpy_has_it,
-        every_family_as_the_cpu_has_it_with_every_filter,
-        implausible_outputs_leave_their_signs,
-    ;
-    crop_cases:
-        copies_are_the_frame_s_own_samples,
-        every_format_becomes_every_other_as_on_the_cpu,
-        colours_follow_matrices_and_ranges,
-        five_hundred_crops_in_one_launch,
-        textures_give_the_same_crops,
-        what_is_no_part_of_a_frame_is_refused,
-    ;
-    draw_cases:
-        fills_and_masks_blend_in_every_format,
-        more_primitives_than_a_block_takes_at_once_keep_their_order,
-    ;
-}
+cases!(on_gpu);
 
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
@@ -249,6 +224,62 @@ fn time_drawing(gpu: &Gpu) {
     });
 }
 
+/// Of a 1080p frame and, beside it, of this many boxes in it.
+fn time_thumbnails(gpu: &Gpu, format: PixelFormat, side: usize, boxes: usize, textures: bool) {
+    let colorimetry = Colorimetry::default();
+    let picture = Picture::noise(format, colorimetry, (1920, 1080), 128);
+    let frame = match textures {
+        true => picture.textures(gpu),
+        false => picture.linear(gpu),
+    };
+    let mut areas = vec![Area::whole(0, 1920, 1080)];
+    areas.extend((0..boxes).map(|i| {
+        let mut area = Area::whole(0, 100 + 2 * (i % 50), 200);
+        (area.pixels.x, area.pixels.y) = (17 * i % 1700, 29 * i % 880);
+        area
+    }));
+    let cells = areas.len() * side * side;
+    let (sums, bytes) = (gpu.upload(&vec![0; 8 * cells]), gpu.upload(&vec![0; cells]));
+    let (batch, taken) = ThumbnailBatch::new(&[frame], &areas, side, sums, bytes).unwrap();
+    assert_eq!(taken, areas.len());
+    let storage = if textures { ", textures" } else { "" };
+    let name = format!("{format:?} {side}x{side}, the frame and {boxes} boxes{storage}");
+    gpu.time(&name, || {
+        // SAFETY: the machine keeps all of it.
+        unsafe { batch.launch(gpu.kernels(), gpu.stream()) }.unwrap();
+    });
+}
+
+/// 32 objects of different sizes in NV12 1920x1080, each made 224x224 RGBA.
+fn time_cropping(gpu: &Gpu) {
+    let source = Picture::noise(PixelFormat::Nv12, Colorimetry::default(), (1920, 1080), 128);
+    let frame = source.linear(gpu);
+    let crop = Picture::noise(PixelFormat::Rgba, Colorimetry::default(), (224, 224), 0);
+    let mut jobs = Jobs::default();
+    for i in 0..32 {
+        let rectangle = Rectangle {
+            x: i * 44,
+            y: i * 12,
+            width: 100 + i * 12,
+            height: 120 + i * 14,
+        };
+        jobs.push(&Cut {
+            source: frame,
+            rectangle,
+            target: crop.linear(gpu),
+            resize: CropResize::Letterbox,
+        })
+        .unwrap();
+    }
+    let mut table = vec![0; jobs.size()];
+    jobs.write(&mut table);
+    let launch = jobs.launch(gpu.upload(&table));
+    gpu.time("32 crops of 224x224 RGBA out of NV12 1920x1080", || {
+        // SAFETY: the machine keeps table, frame and crops.
+        unsafe { launch.launch(gpu.kernels(), gpu.stream()) }.unwrap();
+    });
+}
+
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn timings() {
@@ -266,6 +297,17 @@ fn timings() {
     time_decoding(&gpu, "25,200 pass", 25_200, 1);
     time_decoding(&gpu, "100 pass, 8 images", 100, 8);
     time_drawing(&gpu);
+    time_cropping(&gpu);
+    println!("Thumbnails of 1920x1080:");
+    for side in [1, 4, 8, 16, 32, 64] {
+        time_thumbnails(&gpu, PixelFormat::Nv12, side, 0, false);
+    }
+    time_thumbnails(&gpu, PixelFormat::Nv12, 16, 0, true);
+    time_thumbnails(&gpu, PixelFormat::P010, 16, 0, false);
+    time_thumbnails(&gpu, PixelFormat::Rgba, 16, 0, false);
+    time_thumbnails(&gpu, PixelFormat::Nv12, 16, 20, false);
+    time_thumbnails(&gpu, PixelFormat::Nv12, 16, 100, false);
+    time_thumbnails(&gpu, PixelFormat::Nv12, 64, 100, false);
     println!("SSD, 1,917 anchors, 91 classes, with the copies, as a CUDA graph:");
     let mut random = Random::new(4);
     let mut halves = |count: usize| -> Vec<u8> {

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gstrsdetectnet::engine::tensorrt::{
-    BatchStrategy, Batches, BuildOptions, DataType, Engine, EngineCache, KeptEngine, LoadOptions,
-    OnnxModel, Precision, Progress, Specialization, TensorRtError, build, library,
+    Batches, BuildOptions, DataType, Engine, EngineCache, KeptEngine, LoadOptions, OnnxModel,
+    Precision, Progress, TensorRtError, build, library,
 };
 
 #[path = "leak.rs"]
@@ -19,13 +19,8 @@ mod leak;
 mod leaks;
 #[path = "tensorrt/machine.rs"]
 mod machine;
-#[path = "tensorrt/strategies.rs"]
-mod strategies;
 
-use machine::{
-    BUNDLED, Gpu, OneContext, Runner, go_on, largest_difference, network, onnx_model, picture,
-    prepared,
-};
+use machine::{BUNDLED, Gpu, Runner, go_on, largest_difference, onnx_model, picture, prepared};
 
 /// How far results of one image may be apart that different kernels computed: sums in another order, over some 50
 /// layers. Confused memory gives differences of the size of the results themselves.
@@ -37,9 +32,14 @@ fn options(gpu: &Gpu) -> BuildOptions {
 }
 
 fn prepare(cache: &EngineCache, gpu: &Gpu) -> KeptEngine {
+    bundled(cache, &options(gpu))
+}
+
+/// An engine of the bundled model: what is kept, or else built.
+fn bundled(cache: &EngineCache, options: &BuildOptions) -> KeptEngine {
     let library = library().unwrap();
     cache
-        .load_or_build(library, &onnx_model(BUNDLED), &options(gpu), &mut go_on)
+        .load_or_build(library, &onnx_model(BUNDLED), options, &mut go_on)
         .unwrap()
 }
 
@@ -60,11 +60,7 @@ fn the_bundled_model_builds_once_and_gives_an_image_the_same_result_in_every_bat
     assert!(!prepare(&cache, &gpu).was_built);
 
     let engine = &kept.engine;
-    println!(
-        "{:?}, {} bytes a context",
-        engine.tensors(),
-        engine.device_memory_size()
-    );
+    println!("{:?}", engine.tensors());
     let named = |name: &str| engine.tensors().iter().find(|tensor| tensor.name == name);
     let input = named("input").unwrap();
     assert!(input.is_input);
@@ -76,12 +72,12 @@ fn the_bundled_model_builds_once_and_gives_an_image_the_same_result_in_every_bat
     }
     assert!(engine.batches().eq([1..=8]));
 
-    let mut runner = Runner::new(OneContext::new(engine));
-    let size = runner.image_size();
+    let (mut single, mut batch) = (Runner::new(engine, 1), Runner::new(engine, 8));
+    let size = single.image_size();
     let images: Vec<f32> = (0..8).flat_map(|seed| picture(size, seed)).collect();
-    let together = runner.run(8, &images);
+    let together = batch.run(&images);
     for seed in [0, 3, 7] {
-        let alone = runner.run(1, &picture(size, seed));
+        let alone = single.run(&picture(size, seed));
         let slot: Vec<Vec<f32>> = alone
             .iter()
             .zip(&together)
@@ -114,25 +110,25 @@ fn two_contexts_of_one_engine_run_at_once_and_each_sees_its_own_picture() {
         let kept = cache
             .load_or_build(library, &onnx_model(&model), &options, &mut go_on)
             .unwrap();
-        let mut first = Runner::new(OneContext::new(&kept.engine));
-        let mut second = Runner::new(OneContext::new(&kept.engine));
+        let mut first = Runner::new(&kept.engine, 1);
+        let mut second = Runner::new(&kept.engine, 1);
         drop(kept);
         let size = first.image_size();
         let (one, other) = (picture(size, 1), picture(size, 5));
-        let alone = first.run(1, &one);
-        let again = largest_difference(&alone, &first.run(1, &one));
-        let other_alone = first.run(1, &other);
-        let contexts = largest_difference(&other_alone, &second.run(1, &other));
+        let alone = first.run(&one);
+        let again = largest_difference(&alone, &first.run(&one));
+        let other_alone = first.run(&other);
+        let contexts = largest_difference(&other_alone, &second.run(&other));
         let pictures = largest_difference(&alone, &other_alone);
 
         first.upload(&one);
         let mut at_once: f32 = 0.0;
         for _ in 0..50 {
-            first.enqueue(1);
-            second.enqueue(1);
+            first.enqueue();
+            second.enqueue();
             at_once = at_once
-                .max(largest_difference(&alone, &first.outputs(1)))
-                .max(largest_difference(&other_alone, &second.outputs(1)));
+                .max(largest_difference(&alone, &first.outputs()))
+                .max(largest_difference(&other_alone, &second.outputs()));
         }
         println!(
             "{precision:?}: largest difference of a context to itself {again:.1e}, to the other {contexts:.1e}, \
@@ -147,33 +143,43 @@ fn two_contexts_of_one_engine_run_at_once_and_each_sees_its_own_picture() {
 #[ignore = "needs an NVIDIA GPU and TensorRT"]
 fn graphs_of_every_batch_size_stay_good_while_others_run() {
     let gpu = Gpu::open();
-    for strategy in [
-        BatchStrategy::Range(Specialization::Eager),
-        BatchStrategy::Profiles,
-        BatchStrategy::Engines,
-    ] {
+    // As engine files have them, and as the element builds them.
+    let a_range = vec![Batches::UpTo(4)];
+    let profiles = vec![Batches::Each(vec![4, 1])];
+    let an_engine_each = [1, 4].map(|size| Batches::Each(vec![size])).to_vec();
+    for of_engines in [a_range, profiles, an_engine_each] {
         let folder = tempfile::tempdir().unwrap();
         let cache = EngineCache::open(folder.path()).unwrap();
-        let options = gpu.options(Precision::Fp32, Batches::Each(vec![4, 1]));
-        let network = network(&cache, BUNDLED, &options, strategy);
-        assert!(network.batches().eq([1, 4]), "{strategy:?}");
-        assert_eq!(
-            [1, 2, 4, 5].map(|images| network.batch_for(images)),
-            [Some(1), Some(4), Some(4), None]
-        );
-        let mut runner = Runner::new(network);
-        let size = runner.image_size();
+        let load = |batches: &Batches| {
+            let options = gpu.options(Precision::Fp32, batches.clone());
+            bundled(&cache, &options).engine
+        };
+        let engines: Vec<Engine> = of_engines.iter().map(load).collect();
+        let mut runners = [1, 4].map(|batch| {
+            let engine = engines.iter().find(|engine| engine.takes(batch));
+            Runner::new(engine.unwrap(), batch)
+        });
+        let size = runners[0].image_size();
         let images: Vec<f32> = (0..4).flat_map(|seed| picture(size, seed)).collect();
-        let expected = [1, 4].map(|batch| runner.run(batch, &images));
-        let mut graphs = [1, 4].map(|batch| runner.capture(batch));
+        let [one, four] = &mut runners;
+        let expected = [one.run(&images[..size]), four.run(&images)];
+        let mut graphs = [one.capture(), four.capture()];
         let mut largest: f32 = 0.0;
         for round in 0..20 {
-            let (which, batch) = [(0, 1), (1, 4), (1, 4)][round % 3];
-            runner.launch(&mut graphs[which]);
-            largest = largest.max(largest_difference(&runner.outputs(batch), &expected[which]));
+            let together = [&[0][..], &[1], &[1], &[0, 1]][round % 4];
+            for &which in together {
+                runners[which].forget_outputs();
+            }
+            for &which in together {
+                runners[which].launch(&mut graphs[which]);
+            }
+            for &which in together {
+                let difference = largest_difference(&runners[which].outputs(), &expected[which]);
+                largest = largest.max(difference);
+            }
         }
-        println!("{strategy:?}: largest difference {largest:.1e}");
-        assert!(largest < FLOAT32_LIMIT, "{strategy:?}");
+        println!("{of_engines:?}: largest difference {largest:.1e}");
+        assert!(largest < FLOAT32_LIMIT, "{of_engines:?}");
     }
 }
 
@@ -183,36 +189,38 @@ fn the_second_start_is_ready_within_a_second() {
     let gpu = Gpu::open();
     let folder = tempfile::tempdir().unwrap();
     let cache = EngineCache::open(folder.path()).unwrap();
-    let options = second_start_options(&gpu);
-    let strategy = BatchStrategy::of(library().unwrap());
-    let network = network(&cache, BUNDLED, &options, strategy);
-    assert!(network.was_built());
-    let sizes: Vec<u32> = network.batches().collect();
-    let mut runner = Runner::new(network);
-    for batch in sizes {
-        let start = Instant::now();
-        runner.enqueue(batch);
-        runner.finish();
-        println!("first run of batch {batch}: {:?}", start.elapsed());
+    for (batch, options) in second_start_options(&gpu) {
+        let kept = bundled(&cache, &options);
+        assert!(kept.was_built);
+        print_first_run(batch, &mut Runner::new(&kept.engine, batch));
+        cache.keep_kernels(&kept).unwrap();
     }
-    runner.runs.keep_kernels().unwrap();
-    let said = child("child_starts_from_the_cache", folder.path(), &[]);
+    let said = child("child_starts_from_the_cache", folder.path());
     println!("{said}");
     let milliseconds = said.split("ready after ").nth(1).unwrap();
     let milliseconds: u64 = milliseconds.split(' ').next().unwrap().parse().unwrap();
     assert!(Duration::from_millis(milliseconds) <= Duration::from_secs(1));
 }
 
-fn second_start_options(gpu: &Gpu) -> BuildOptions {
-    gpu.options(Precision::Fp32, Batches::UpTo(32))
+/// An engine for each batch, the smallest first, as the element prepares them for `batch-size=32`.
+fn second_start_options(gpu: &Gpu) -> Vec<(u32, BuildOptions)> {
+    let options = |batch| gpu.options(Precision::Fp32, Batches::Each(vec![batch]));
+    let sizes = Batches::UpTo(32).sizes().into_iter();
+    sizes.map(|batch| (batch, options(batch))).collect()
+}
+
+fn print_first_run(batch: u32, runner: &mut Runner) {
+    let start = Instant::now();
+    runner.enqueue();
+    runner.finish();
+    println!("first run of batch {batch}: {:?}", start.elapsed());
 }
 
 /// What a test of this binary says in a process of its own.
-fn child(test: &str, folder: &Path, variables: &[(&str, &str)]) -> String {
+fn child(test: &str, folder: &Path) -> String {
     let child = Command::new(env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
         .env("RSDETECTNET_TEST_FOLDER", folder)
-        .envs(variables.iter().copied())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&child.stdout).into_owned();
@@ -230,24 +238,25 @@ fn child_starts_from_the_cache() {
     let gpu = Gpu::open();
     let start = Instant::now();
     let cache = EngineCache::open(Path::new(&folder)).unwrap();
-    let strategy = BatchStrategy::of(library().unwrap());
+    library().unwrap();
     let opened = start.elapsed();
-    let network = network(&cache, BUNDLED, &second_start_options(&gpu), strategy);
-    assert!(!network.was_built());
+    let load = |(batch, options): (u32, BuildOptions)| {
+        let kept = bundled(&cache, &options);
+        assert!(!kept.was_built);
+        (batch, Runner::new(&kept.engine, batch))
+    };
+    let options = second_start_options(&gpu);
+    let mut runners: Vec<(u32, Runner)> = options.into_iter().map(load).collect();
     let loaded = start.elapsed();
-    let sizes: Vec<u32> = network.batches().collect();
-    let mut runner = Runner::new(network);
-    let image = picture(runner.image_size(), 0);
-    runner.run(1, &image);
+    let (_, single) = &mut runners[0];
+    let image = picture(single.image_size(), 0);
+    single.run(&image);
     println!(
         "library open after {opened:?}, loaded after {loaded:?}, ready after {} ms",
         start.elapsed().as_millis()
     );
-    for batch in sizes {
-        let start = Instant::now();
-        runner.enqueue(batch);
-        runner.finish();
-        println!("first run of batch {batch}: {:?}", start.elapsed());
+    for (batch, runner) in &mut runners {
+        print_first_run(*batch, runner);
     }
 }
 

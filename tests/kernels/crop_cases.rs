@@ -3,13 +3,13 @@
 use gstrsdetectnet::crop::cuda::{CropError, Cut, Jobs};
 use gstrsdetectnet::crop::render::{CropResize, Renderer};
 use gstrsdetectnet::crop::{Rectangle, copy};
-use gstrsdetectnet::frame::system::PlaneMut;
 use gstrsdetectnet::frame::{
     ColorMatrix, Colorimetry, DeviceFrame, DevicePlane, DeviceStorage, PixelFormat, SystemFrame,
     SystemFrameMut,
 };
 
 use crate::machine::Machine;
+use crate::picture::frames::{system_frame, system_frame_mut};
 use crate::picture::{FORMATS, Picture};
 use crate::random::Random;
 
@@ -58,20 +58,13 @@ impl Pixels {
     }
 
     fn frame_mut(&mut self) -> SystemFrameMut<'_> {
-        let mut planes = [(); 3].map(|()| PlaneMut::default());
-        for (plane, (data, stride)) in planes.iter_mut().zip(&mut self.planes) {
-            *plane = PlaneMut {
-                data,
-                stride: *stride,
-            };
-        }
         let Wish {
             format,
             colorimetry,
-            size: (width, height),
+            size,
             ..
         } = self.wish;
-        SystemFrameMut::new(format, colorimetry, width, height, planes).unwrap()
+        system_frame_mut(format, colorimetry, size, &mut self.planes)
     }
 
     /// What the CPU makes of a wish.
@@ -84,16 +77,9 @@ impl Pixels {
         });
         copy(source, wish.rectangle, &mut staged.frame_mut());
         let mut target = Self::untouched(wish);
-        let mut planes = [Default::default(); 3];
-        for (plane, (data, stride)) in planes.iter_mut().zip(&staged.planes) {
-            *plane = gstrsdetectnet::frame::system::Plane {
-                data,
-                stride: *stride,
-            };
-        }
-        let (width, height) = staged.wish.size;
-        let cut = SystemFrame::new(source.format, source.colorimetry, width, height, planes);
-        renderer.render(&cut.unwrap(), &mut target.frame_mut(), wish.resize);
+        let size = staged.wish.size;
+        let cut = system_frame(source.format, source.colorimetry, size, &staged.planes);
+        renderer.render(&cut, &mut target.frame_mut(), wish.resize);
         target
     }
 

@@ -123,6 +123,7 @@ fn all_samples(picture: &Picture) -> Vec<Sample> {
         PixelFormat::Rgba => vec![of(0, 4, full, &[(0, 0), (1, 1), (2, 2), (3, ALPHA)])],
         PixelFormat::Bgra => vec![of(0, 4, full, &[(0, 2), (1, 1), (2, 0), (3, ALPHA)])],
         PixelFormat::Argb => vec![of(0, 4, full, &[(0, ALPHA), (1, 0), (2, 1), (3, 2)])],
+        PixelFormat::Xrgb => vec![of(0, 4, full, &[(1, 0), (2, 1), (3, 2)])],
         PixelFormat::Rgbx => vec![of(0, 4, full, &[(0, 0), (1, 1), (2, 2)])],
         PixelFormat::Bgrx => vec![of(0, 4, full, &[(0, 2), (1, 1), (2, 0)])],
         PixelFormat::Gray8 => vec![of(0, 1, full, &[(0, 0)])],

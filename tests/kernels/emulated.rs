@@ -9,6 +9,7 @@ use gstrsdetectnet::crop::cuda::Launch as CropLaunch;
 use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
+use gstrsdetectnet::thumbnail::cuda::Batch as ThumbnailBatch;
 use libloading::Library;
 
 use crate::machine::Machine;
@@ -112,6 +113,10 @@ impl Machine for Emulated {
 
     fn draw(&self, canvas: &Canvas) {
         self.run("run_overlay", canvas, canvas.grid());
+    }
+
+    fn thumbnail(&self, batch: &ThumbnailBatch) {
+        self.run("run_thumbnail", batch, batch.grid());
     }
 
     fn crop(&self, launch: &CropLaunch) {

@@ -82,6 +82,15 @@ void run_suppress(const DecodeBatch *batch, const u32 *grid) {
     run_waiting([](const void *batch) { suppress(*static_cast<const DecodeBatch *>(batch)); }, batch, grid, 512);
 }
 
+void run_thumbnail(const ThumbnailBatch *batch, const u32 *grid) {
+    for (u32 x = 0; x < grid[0]; x++)
+        for (u32 thread = 256; thread-- > 0;) {
+            current_block = {x, 0, 0};
+            current_thread = {thread, 0, 0};
+            thumbnail(*batch);
+        }
+}
+
 void run_crop(const CropLaunch *launch, const u32 *grid) {
     run_waiting([](const void *launch) { crop(*static_cast<const CropLaunch *>(launch)); }, launch, grid, 256);
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #define KERNEL(threads) static void
 #define DEVICE static inline
@@ -17,6 +18,14 @@ extern Index current_thread, current_block;
 void wait_for_block();
 
 DEVICE Index thread_index() { return current_thread; }
+
+// Only the first thread of a warp gets the sum: here the threads run one after the other, and it is the last of them.
+static u64 warp_sum(u64 value) {
+    static u64 sum;
+    sum += value;
+    return current_thread.x % 32 == 0 ? std::exchange(sum, 0) : 0;
+}
+
 DEVICE Index block_index() { return current_block; }
 
 template <typename T> static T load(u64 address) {

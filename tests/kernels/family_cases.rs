@@ -10,9 +10,9 @@ use gstrsdetectnet::decode::{Family, Selection, Signs};
 use gstrsdetectnet::detection::Detection;
 use gstrsdetectnet::engine::{ElementType, Tensor, TensorSpec};
 
-use crate::cases::{Case, cases};
 use crate::decode_cases::{buffers, frame_of, rounded, run};
 use crate::machine::Machine;
+use crate::numpy_cases::{Case, cases};
 
 /// An output of a case as the machine's memory holds it; integers stay integers.
 fn upload_output(

@@ -4,6 +4,7 @@ use gstrsdetectnet::crop::cuda::Launch as CropLaunch;
 use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
+use gstrsdetectnet::thumbnail::cuda::Batch as ThumbnailBatch;
 
 /// Memory that lives as long as the machine, and the kernels. Each call returns when its work is done.
 pub trait Machine {
@@ -22,5 +23,6 @@ pub trait Machine {
     fn preprocess(&self, batch: &PreprocessBatch);
     fn decode(&self, batch: &DecodeBatch, images: usize);
     fn draw(&self, canvas: &Canvas);
+    fn thumbnail(&self, batch: &ThumbnailBatch);
     fn crop(&self, launch: &CropLaunch);
 }

@@ -2,14 +2,14 @@
 
 use gstrsdetectnet::cuda::draw::{Canvas, Primitive};
 use gstrsdetectnet::detection::{BoundingBox, Detection};
-use gstrsdetectnet::frame::system::PlaneMut;
-use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, DeviceFrame, PixelFormat, SystemFrameMut};
+use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, DeviceFrame, PixelFormat};
 use gstrsdetectnet::overlay::color::Color;
 use gstrsdetectnet::overlay::layout::{Picture, Shape};
 use gstrsdetectnet::overlay::text::Font;
 use gstrsdetectnet::overlay::{Overlay, Parts, cpu, cuda};
 
 use crate::machine::Machine;
+use crate::picture::frames::system_frame_mut;
 use crate::picture::{FORMATS, Picture as Pixels};
 use crate::random::Random;
 
@@ -121,30 +121,11 @@ fn hostile_picture() -> Picture {
 
 /// What the renderer of the CPU makes of the same pixels.
 pub fn drawn_by_the_cpu(pixels: &Pixels, picture: &Picture) -> Vec<Vec<u8>> {
-    let mut planes: Vec<Vec<u8>> = pixels
-        .planes()
-        .iter()
-        .map(|(data, _)| data.clone())
-        .collect();
-    let mut borrowed = [
-        PlaneMut::default(),
-        PlaneMut::default(),
-        PlaneMut::default(),
-    ];
-    let strides = pixels.planes().iter().map(|(_, stride)| *stride);
-    for ((plane, data), stride) in borrowed.iter_mut().zip(&mut planes).zip(strides) {
-        *plane = PlaneMut { data, stride };
-    }
-    let mut frame = SystemFrameMut::new(
-        pixels.format,
-        pixels.colorimetry,
-        pixels.width,
-        pixels.height,
-        borrowed,
-    )
-    .unwrap();
+    let mut planes = pixels.planes().to_vec();
+    let size = (pixels.width, pixels.height);
+    let mut frame = system_frame_mut(pixels.format, pixels.colorimetry, size, &mut planes);
     cpu::render(picture, &mut frame, &mut Vec::new());
-    planes
+    planes.into_iter().map(|(data, _)| data).collect()
 }
 
 /// Asserts that a machine's frame has these bytes, those between the rows included.

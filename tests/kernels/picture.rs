@@ -1,30 +1,19 @@
-//! A frame of noise, and what preprocessing must make of it: plain loops in double precision.
+//! A frame of noise, and what preprocessing must make of it: plain loops, in whole numbers where the rules have them
+//! and else in double precision.
 
-use gstrsdetectnet::frame::system::Plane;
+#[path = "../common/frames.rs"]
+pub mod frames;
+
 use gstrsdetectnet::frame::{
     Colorimetry, DeviceFrame, DevicePlane, DeviceStorage, PixelFormat, SystemFrame,
 };
 use gstrsdetectnet::preprocess::Placement;
 
+pub use frames::FORMATS;
+use frames::system_frame;
+
 use crate::machine::Machine;
 use crate::random::Random;
-
-pub const FORMATS: [PixelFormat; 14] = [
-    PixelFormat::Nv12,
-    PixelFormat::Nv21,
-    PixelFormat::I420,
-    PixelFormat::P010,
-    PixelFormat::Yuy2,
-    PixelFormat::Uyvy,
-    PixelFormat::Rgb,
-    PixelFormat::Bgr,
-    PixelFormat::Rgba,
-    PixelFormat::Bgra,
-    PixelFormat::Rgbx,
-    PixelFormat::Bgrx,
-    PixelFormat::Argb,
-    PixelFormat::Gray8,
-];
 
 pub struct Picture {
     pub format: PixelFormat,
@@ -57,6 +46,18 @@ impl Picture {
             height,
             planes,
         }
+    }
+
+    /// Every byte is this one.
+    pub fn plain(
+        format: PixelFormat,
+        colorimetry: Colorimetry,
+        size: (usize, usize),
+        byte: u8,
+    ) -> Self {
+        let mut picture = Self::noise(format, colorimetry, size, 0);
+        (picture.planes.iter_mut()).for_each(|(data, _)| data.fill(byte));
+        picture
     }
 
     /// The frame in linear memory of a machine.
@@ -92,21 +93,8 @@ impl Picture {
 
     /// The frame in this process's own memory.
     pub fn system(&self) -> SystemFrame<'_> {
-        let mut planes = [Plane::default(); 3];
-        for (plane, (data, stride)) in planes.iter_mut().zip(&self.planes) {
-            *plane = Plane {
-                data,
-                stride: *stride,
-            };
-        }
-        SystemFrame::new(
-            self.format,
-            self.colorimetry,
-            self.width,
-            self.height,
-            planes,
-        )
-        .unwrap()
+        let size = (self.width, self.height);
+        system_frame(self.format, self.colorimetry, size, &self.planes)
     }
 
     /// The bytes of each plane, and from one row to the next.
@@ -186,10 +174,18 @@ impl Picture {
     pub fn pixel(&self, placement: &Placement, x: usize, y: usize, average: bool) -> [f64; 3] {
         let h = Axis::new(x, self.width, placement.width, average);
         let v = Axis::new(y, self.height, placement.height, average);
+        let depth = match self.format {
+            PixelFormat::P010 => 10,
+            _ => 8,
+        };
         if !self.format.is_yuv() && self.format != PixelFormat::Gray8 {
-            return mix(&h, &v, self.width, self.height, |x, y| self.rgb(x, y));
+            return mix(&h, &v, (self.width, self.height), depth, |x, y| {
+                self.rgb(x, y)
+            });
         }
-        let [luma] = mix(&h, &v, self.width, self.height, |x, y| [self.luma(x, y)]);
+        let [luma] = mix(&h, &v, (self.width, self.height), depth, |x, y| {
+            [self.luma(x, y)]
+        });
         let packed = matches!(self.format, PixelFormat::Yuy2 | PixelFormat::Uyvy);
         let (chroma_v, chroma_height) = if packed {
             (v, self.height)
@@ -198,13 +194,10 @@ impl Picture {
         };
         let chroma = self.format.is_yuv().then(|| {
             let chroma_width = self.width.div_ceil(2);
-            mix(
-                &h.halved(0.0),
-                &chroma_v,
-                chroma_width,
-                chroma_height,
-                |x, y| self.chroma(x, y),
-            )
+            let size = (chroma_width, chroma_height);
+            mix(&h.halved(0.0), &chroma_v, size, depth, |x, y| {
+                self.chroma(x, y)
+            })
         });
         self.convert(luma, chroma)
     }
@@ -244,7 +237,8 @@ impl Axis {
         let step = samples as f64 / placed as f64;
         let at = output as f64;
         Self {
-            centre: (at + 0.5) * step - 0.5,
+            // As OpenCV computes it.
+            centre: (at + 0.5) * (1.0 / (placed as f64 / samples as f64)) - 0.5,
             edges: (average && samples > 2 * placed).then_some((at * step, (at + 1.0) * step)),
         }
     }
@@ -286,11 +280,24 @@ impl Axis {
 fn mix<const N: usize>(
     h: &Axis,
     v: &Axis,
-    width: usize,
-    height: usize,
+    (width, height): (usize, usize),
+    depth: u32,
     fetch: impl Fn(usize, usize) -> [f64; N],
 ) -> [f64; N] {
     let mut sum = [0.0; N];
+    if h.edges.is_none() && v.edges.is_none() {
+        for (channel, sum) in sum.iter_mut().enumerate() {
+            let code = |x, y| fetch(x, y)[channel] as u32;
+            *sum = f64::from(fixed_point(
+                h.centre,
+                v.centre,
+                (width, height),
+                depth,
+                code,
+            ));
+        }
+        return sum;
+    }
     for (y, share_y) in v.shares(height) {
         for (x, share_x) in h.shares(width) {
             for (sum, value) in sum.iter_mut().zip(fetch(x, y)) {
@@ -299,4 +306,36 @@ fn mix<const N: usize>(
         }
     }
     sum
+}
+
+/// What OpenCV's `resize` gives for samples of 8 bits, and the like for those of 10: a sum with weights of 11 bits is
+/// cut to 15 bits, or 16; of the next, the upper half is 2 bits, or 1, longer than a sample.
+fn fixed_point(
+    column: f64,
+    row: f64,
+    (width, height): (usize, usize),
+    depth: u32,
+    code: impl Fn(usize, usize) -> u32,
+) -> u32 {
+    let (cut, rest) = if depth == 8 { (4, 2) } else { (5, 1) };
+    let split = |at: f64| {
+        let at = at as f32;
+        let weight = |part: f32| (part * 2048.0).round_ties_even() as u32;
+        let fraction = at - at.floor();
+        (at.floor() as i64, weight(1.0 - fraction), weight(fraction))
+    };
+    let (left, left_weight, right_weight) = split(column);
+    let (top, top_weight, bottom_weight) = split(row);
+    let line = |row: i64| {
+        let y = row.clamp(0, height as i64 - 1) as usize;
+        let sum = match usize::try_from(left) {
+            Err(_) => 2048 * code(0, y),
+            Ok(x) if x + 1 >= width => 2048 * code(width - 1, y),
+            Ok(x) => left_weight * code(x, y) + right_weight * code(x + 1, y),
+        };
+        sum >> cut
+    };
+    let upper_half = |weight: u32, row: i64| (weight * line(row)) >> 16;
+    let sum = upper_half(top_weight, top) + upper_half(bottom_weight, top + 1);
+    (sum + (1 << (rest - 1))) >> rest
 }

@@ -40,9 +40,25 @@ class Graph:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}_{output}", **attributes))
         return output
 
-    def cell_scores(self, picture):
+    def average_of_cells(self, picture):
+        return self.node("AveragePool", [picture], "cells", kernel_shape=[CELL, CELL], strides=[CELL, CELL])
+
+    def average_of_cells_int8(self, picture):
+        """As a convolution of int8 with int8, a scale for each channel; 0 and 1 are exact."""
+        weights = np.zeros((3, 3, CELL, CELL), np.int8)
+        weights[range(3), range(3)] = 64
+        scale, zero = self.constant("step", 1 / 127), self.constant("middle", 0, np.int8)
+        steps = self.constant("weight_steps", np.full(3, 1 / 64 / CELL**2))
+        middles = self.constant("weight_middles", np.zeros(3), np.int8)
+        bytes_ = self.node("QuantizeLinear", [picture, scale, zero], "picture_int8")
+        values = self.node("DequantizeLinear", [bytes_, scale, zero], "picture_values")
+        weights = self.constant("weights_int8", weights, np.int8)
+        weights = self.node("DequantizeLinear", [weights, steps, middles], "weights", axis=0)
+        return self.node("Conv", [values, weights], "cells", kernel_shape=[CELL, CELL], strides=[CELL, CELL])
+
+    def cell_scores(self, picture, average=average_of_cells):
         """[N,3,64,64] RGB 0..1 → [N,64,3]: how purely each cell is red, green, blue."""
-        cells = self.node("AveragePool", [picture], "cells", kernel_shape=[CELL, CELL], strides=[CELL, CELL])
+        cells = average(self, picture)
         next_channel = self.constant("next_channel", [1, 2, 0], np.int64)
         last_channel = self.constant("last_channel", [2, 0, 1], np.int64)
         following = self.node("Gather", [cells, next_channel], "following", axis=1)
@@ -62,9 +78,9 @@ class Graph:
         nothing = self.node("Mul", [first, self.constant(f"{output}_zero", 0.0)], f"{output}_nothing")
         return self.node("Add", [nothing, rows], output)
 
-    def ssd(self, picture, scores="scores", boxes="boxes"):
+    def ssd(self, picture, scores="scores", boxes="boxes", average=average_of_cells):
         """[N,3,64,64] RGB 0..1 → scores [N,64,4] with background first, boxes [N,64,4] x1,y1,x2,y2 0..1."""
-        cells = self.cell_scores(picture)
+        cells = self.cell_scores(picture, average)
         best = self.node("ReduceMax", [cells], "best", axes=[2], keepdims=1)
         background = self.node("Sub", ["one", best], "background")
         self.node("Concat", [background, cells], scores, axis=2)
@@ -130,6 +146,13 @@ def colors_ssd_nhwc_uint8():
     graph.save("colors-ssd-nhwc-uint8", [tensor("input", [1, SIDE, SIDE, 3], UINT8)], ssd_outputs(1))
 
 
+def colors_ssd_int8():
+    """As colors-ssd, explicitly quantised: QuantizeLinear and DequantizeLinear before its convolution."""
+    graph = Graph()
+    graph.ssd(graph.from_minus_one_to_one("input"), average=Graph.average_of_cells_int8)
+    graph.save("colors-ssd-int8", [tensor("input", ["batch", 3, SIDE, SIDE])], ssd_outputs())
+
+
 def nan_ssd():
     """Boxes as colors-ssd, every score NaN: what a network gives whose float16 range overflowed."""
     graph = Graph()
@@ -192,6 +215,7 @@ def write_all():
     colors_yolov5()
     whole = colors_ssd().read_bytes()
     colors_ssd_nhwc_uint8()
+    colors_ssd_int8()
     nan_ssd()
     two_inputs()
     classifier()
@@ -248,6 +272,7 @@ def check_all():
 
     check_ssd(run("colors-ssd", np.repeat(signed, 2, 0)), 2)
     check_ssd(run("colors-ssd-nhwc-uint8", picture[None]))
+    check_ssd(run("colors-ssd-int8", np.repeat(signed, 2, 0)), 2)
     check_ssd(run("two-inputs", signed, np.ones((1, 2), np.float32)))
     check_ssd(run("slow-ssd", signed))
     assert np.isnan(run("nan-ssd", signed)[0]).all()

@@ -164,7 +164,8 @@ fn every_format_becomes_every_other_with_its_colours_and_chroma_in_place() {
                         target.codes(component, whole),
                         wanted.codes(component, whole),
                     );
-                    let tolerance = if to == PixelFormat::P010 { 10.0 } else { 2.5 };
+                    // Y, U, V are rounded when they are drawn and when they are interpolated, and then the result is.
+                    let tolerance = if to == PixelFormat::P010 { 10.0 } else { 3.8 };
                     assert_close(
                         &given,
                         &wanted,

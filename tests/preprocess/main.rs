@@ -3,6 +3,7 @@
 
 mod allocations;
 mod crops;
+mod opencv;
 mod pictures;
 
 use gstrsdetectnet::detection::BoundingBox;
@@ -146,10 +147,10 @@ fn grey_frames_follow_the_range_of_their_colorimetry() {
     }
 }
 
-/// Rounding of 8-bit Y, U, V costs up to 0.5 * (1.16 + 2.11) levels, that of RGB 0.5, and chroma held at the
-/// right and lower edges a little of the gradient.
+/// Rounding of 8-bit Y, U, V, when they are drawn and when they are interpolated, costs up to 1.16 + 2.11 levels, that
+/// of RGB 1, and chroma held at the right and lower edges a little of the gradient.
 #[test]
-fn one_picture_in_any_format_gives_one_tensor_within_three_levels() {
+fn one_picture_in_any_format_gives_one_tensor_within_five_levels() {
     let gradient = |x: f64, y: f64| {
         [
             40.0 + 0.7 * x + 0.5 * y,
@@ -172,7 +173,7 @@ fn one_picture_in_any_format_gives_one_tensor_within_three_levels() {
                     let matrix = ColorMatrix::Bt709;
                     let picture = draw(format, Colorimetry { matrix, full_range });
                     let actual: Vec<f32> = tensor(&picture, input, PLAIN);
-                    let tolerance = if format.is_yuv() { 3.0 } else { 0.0 };
+                    let tolerance = if format.is_yuv() { 5.0 } else { 0.0 };
                     assert_close(&actual, &expected, tolerance);
                 }
             }
@@ -398,7 +399,11 @@ proptest! {
         let actual: Vec<f32> = shrunk_tensor(&picture, input, preparation, shrinking);
         let expected = reference(&picture, input, &preparation, shrinking);
         for (index, (actual, expected)) in actual.iter().zip(expected).enumerate() {
-            let tolerance = 1e-3 * f64::from(preparation.scale.into_iter().fold(1.0, f32::max));
+            let arithmetic = match shrinking {
+            Shrinking::Bilinear => 2e-4,
+            Shrinking::Average => 1e-3,
+        };
+        let tolerance = arithmetic * f64::from(preparation.scale.into_iter().fold(1.0, f32::max));
             prop_assert!(
                 (f64::from(*actual) - expected).abs() <= tolerance,
                 "element {} is {}, not {}", index, actual, expected

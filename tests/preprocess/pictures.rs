@@ -1,27 +1,15 @@
 //! Pictures in every pixel format, and what preprocessing must make of them: slow and plain.
 
-use gstrsdetectnet::frame::system::{Plane, PlaneMut};
+#[path = "../common/frames.rs"]
+mod frames;
+
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat, SystemFrame, SystemFrameMut};
 use gstrsdetectnet::preprocess::{
     ChannelOrder, InputGeometry, Placement, Preparation, ResizeMode, Shrinking, TensorLayout,
 };
 
-pub const FORMATS: [PixelFormat; 14] = [
-    PixelFormat::Nv12,
-    PixelFormat::Nv21,
-    PixelFormat::I420,
-    PixelFormat::P010,
-    PixelFormat::Yuy2,
-    PixelFormat::Uyvy,
-    PixelFormat::Rgb,
-    PixelFormat::Bgr,
-    PixelFormat::Rgba,
-    PixelFormat::Bgra,
-    PixelFormat::Rgbx,
-    PixelFormat::Bgrx,
-    PixelFormat::Argb,
-    PixelFormat::Gray8,
-];
+pub use frames::FORMATS;
+use frames::{system_frame, system_frame_mut};
 
 #[derive(Debug)]
 pub struct Picture {
@@ -60,7 +48,7 @@ fn locate(
         (F::Bgr, _) => (0, 3 * column + 2 - component),
         (F::Rgba | F::Rgbx, _) => (0, 4 * column + component),
         (F::Bgra | F::Bgrx, _) => (0, 4 * column + 2 - component),
-        (F::Argb, _) => (0, 4 * column + 1 + component),
+        (F::Argb | F::Xrgb, _) => (0, 4 * column + 1 + component),
         _ => unreachable!("{format:?} has no component {component}"),
     };
     (plane, row, byte)
@@ -120,29 +108,14 @@ impl Picture {
     }
 
     pub fn frame(&self) -> SystemFrame<'_> {
-        let planes = self.planes.each_ref().map(|(data, stride)| Plane {
-            data,
-            stride: *stride,
-        });
-        SystemFrame::new(
-            self.format,
-            self.colorimetry,
-            self.width,
-            self.height,
-            planes,
-        )
-        .expect("the planes fit the format")
+        let size = (self.width, self.height);
+        system_frame(self.format, self.colorimetry, size, &self.planes)
     }
 
     /// The same to be drawn into.
     pub fn frame_mut(&mut self) -> SystemFrameMut<'_> {
-        let (format, colorimetry) = (self.format, self.colorimetry);
-        let planes = self.planes.each_mut().map(|(data, stride)| PlaneMut {
-            data,
-            stride: *stride,
-        });
-        SystemFrameMut::new(format, colorimetry, self.width, self.height, planes)
-            .expect("the planes fit the format")
+        let size = (self.width, self.height);
+        system_frame_mut(self.format, self.colorimetry, size, &mut self.planes)
     }
 
     /// The stored numbers of a component's samples in a rectangle of pixels: x, y, width and height.
@@ -233,6 +206,10 @@ impl Picture {
     /// A component over an area given in its own samples.
     fn sampled(&self, component: usize, x: Extent, y: Extent) -> f64 {
         let (columns, rows) = self.size(component);
+        if let (Extent::At(x), Extent::At(y)) = (x, y) {
+            return self.interpolated(component, fixed_column(x, columns), fixed_row(y, rows))
+                as f64;
+        }
         let columns = x.shares(columns);
         let row = |row| -> f64 {
             let samples = columns.iter();
@@ -242,6 +219,30 @@ impl Picture {
         };
         let rows = y.shares(rows).into_iter();
         rows.map(|(index, share)| share * row(index)).sum()
+    }
+
+    /// A component between two columns and two rows, in whole numbers: what OpenCV's `resize` does with INTER_LINEAR,
+    /// and the like for ten bits.
+    fn interpolated(
+        &self,
+        component: usize,
+        columns: [(usize, i64); 2],
+        rows: [(usize, i64); 2],
+    ) -> i64 {
+        let (columns_shift, rows_shift) = match self.format {
+            PixelFormat::P010 => (5, 1),
+            _ => (4, 2),
+        };
+        let weighted = |(row, weight): (usize, i64)| {
+            let code = |column| self.code(component, column, row) as i64;
+            let sum: i64 = columns
+                .iter()
+                .map(|(column, weight)| weight * code(*column))
+                .sum();
+            (weight * (sum >> columns_shift)) >> 16
+        };
+        let sum: i64 = rows.into_iter().map(weighted).sum();
+        (sum + (1 << (rows_shift - 1))) >> rows_shift
     }
 
     /// The colour over an area given in pixels, 0 to 255.
@@ -269,6 +270,33 @@ impl Picture {
     }
 }
 
+/// The sample before a place, and the weights of this and the next one in parts of 2048.
+fn fixed_weights(place: f64) -> (i64, [i64; 2]) {
+    let place = place as f32;
+    let before = place.floor();
+    let after = place - before;
+    let weight = |part: f32| f64::from(part * 2048.0).round_ties_even() as i64;
+    (before as i64, [weight(1.0 - after), weight(after)])
+}
+
+/// Outside of a row there is only the sample at its end.
+fn fixed_column(place: f64, columns: usize) -> [(usize, i64); 2] {
+    let (before, [left, right]) = fixed_weights(place);
+    let last = columns as i64 - 1;
+    match before {
+        _ if before < 0 => [(0, 2048), (0, 0)],
+        _ if before >= last => [(columns - 1, 2048), (columns - 1, 0)],
+        _ => [(before as usize, left), (before as usize + 1, right)],
+    }
+}
+
+/// Outside of a column both samples are that at its end, each with its weight.
+fn fixed_row(place: f64, rows: usize) -> [(usize, i64); 2] {
+    let (before, [upper, lower]) = fixed_weights(place);
+    let within = |row: i64| row.clamp(0, rows as i64 - 1) as usize;
+    [(within(before), upper), (within(before + 1), lower)]
+}
+
 /// What a pixel of the tensor takes of one axis, in samples that lie at whole numbers.
 #[derive(Clone, Copy)]
 enum Extent {
@@ -284,7 +312,8 @@ impl Extent {
         let pixel = pixel as f64;
         match shrinking == Shrinking::Average && samples as f64 / placed as f64 > 2.0 {
             true => Self::Between(place(pixel), place(pixel + 1.0)),
-            false => Self::At(place(pixel + 0.5)),
+            // As OpenCV computes it.
+            false => Self::At((pixel + 0.5) * (1.0 / (placed as f64 / samples as f64)) - 0.5),
         }
     }
 

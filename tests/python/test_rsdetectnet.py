@@ -45,9 +45,11 @@ def first_frame(description):
         pipeline.set_state(Gst.State.NULL)
 
 
-def frame_of(array, **options):
+def frame_of(array, properties="", **options):
     """The sample that comes out behind the detector when the array goes in."""
-    pipeline = Gst.parse_launch(f"appsrc name=source format=time ! {DETECTOR} ! appsink name=sink sync=false")
+    pipeline = Gst.parse_launch(
+        f"appsrc name=source format=time ! {DETECTOR} {properties} ! appsink name=sink sync=false"
+    )
     pipeline.set_state(Gst.State.PLAYING)
     try:
         pipeline.get_by_name("source").emit("push-sample", rsdetectnet.from_numpy(array, **options))
@@ -76,7 +78,16 @@ class Detections(unittest.TestCase):
             self.assertGreater(each.confidence, 0.99)
             self.assertIsNone(each.object_id)
             self.assertEqual(each.batch_id, 0)
+            self.assertIsNone(each.hash)
         self.assertEqual(rsdetectnet.detections(sample.get_buffer()), rsdetectnet.detections(sample))
+        # With weights of 77, 150 and 29 of 256: red is 76.7, blue 28.9.
+        sample = frame_of(picture(), "hash-size=2")
+        hashes = {each.label: each.hash for each in rsdetectnet.detections(sample)}
+        self.assertEqual(hashes, {"red": bytes([77] * 4), "blue": bytes([29] * 4)})
+        frame = sample.get_buffer().get_custom_meta("rsdetectnet-frame").get_structure()
+        self.assertEqual(frame.get_int("hash_size").value, 2)
+        # A red cell of a sixteenth of a quarter of grey, and a blue one.
+        self.assertEqual(frame.get_value("hash").get_data(), bytes([112, 114, 114, 109]))
 
     def test_a_frame_with_nothing_in_it_has_none(self):
         self.assertEqual(rsdetectnet.detections(frame_of(numpy.full((64, 64, 3), 114, numpy.uint8))), [])

@@ -1,16 +1,11 @@
 //! Crops on their way to system memory: they are written into one piece of GPU memory, and copied from there into
 //! pinned memory at once.
 
-use std::ffi::c_void;
-use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, Weak};
 
-use cust::memory::{DeviceBuffer, LockedBuffer};
-use cust::sys;
-
 use crate::cuda::CudaError;
-use crate::cuda::context::Context;
-use crate::cuda::driver::check;
+use crate::cuda::context::{Context, InContext};
+use crate::cuda::staging::Staging;
 use crate::cuda::stream::{Event, Stream};
 use crate::lock;
 
@@ -22,17 +17,17 @@ const MOST_UNUSED: usize = 64 << 20;
 /// Memory on both sides, and the mark that tells when the copy is done.
 #[derive(Debug)]
 struct Parts {
-    host: LockedBuffer<u8>,
-    device: DeviceBuffer<u8>,
+    staging: Staging,
     copied: Event,
 }
 
-/// Parts with the context that they belong to.
-#[derive(Debug)]
-struct Piece {
-    parts: ManuallyDrop<Parts>,
-    context: Context,
+impl Drop for Parts {
+    fn drop(&mut self) {
+        let _ = self.copied.wait();
+    }
 }
+
+type Piece = InContext<Parts>;
 
 /// Pieces that wait for their next use; those of one stream, which orders their uses.
 #[derive(Clone, Debug, Default)]
@@ -53,14 +48,19 @@ impl Downloads {
             let mut unused = lock(&self.0);
             let large_enough = unused.iter().enumerate();
             let best = large_enough
-                .filter(|(_, piece)| piece.size() >= size)
-                .min_by_key(|(_, piece)| piece.size())
+                .filter(|(_, piece)| piece.staging.size() >= size)
+                .min_by_key(|(_, piece)| piece.staging.size())
                 .map(|(index, _)| index);
             best.map(|index| unused.swap_remove(index))
         };
         let piece = match unused {
             Some(piece) => piece,
-            None => Piece::new(context, size.next_power_of_two().max(LEAST))?,
+            None => Piece::make(context, || {
+                Ok::<_, CudaError>(Parts {
+                    staging: Staging::new(size.next_power_of_two().max(LEAST))?,
+                    copied: Event::new()?,
+                })
+            })?,
         };
         Ok(Download {
             piece: Some(piece),
@@ -73,7 +73,7 @@ impl Download {
     /// Where the bytes lie on the GPU.
     pub fn address(&self) -> u64 {
         let piece = self.piece.as_ref();
-        piece.map_or(0, |piece| piece.parts.device.as_device_ptr().as_raw())
+        piece.map_or(0, |piece| piece.staging.address())
     }
 
     /// Enqueues the copy of the first `size` bytes.
@@ -85,16 +85,9 @@ impl Download {
         let Some(piece) = &mut self.piece else {
             return Ok(());
         };
-        let parts = &mut *piece.parts;
-        // SAFETY: both sides hold `size` bytes until the copy is done, which every use and the end wait for.
-        check("cuMemcpyDtoHAsync", unsafe {
-            sys::cuMemcpyDtoHAsync_v2(
-                parts.host.as_mut_ptr().cast::<c_void>(),
-                parts.device.as_device_ptr().as_raw(),
-                size,
-                stream.raw(),
-            )
-        })?;
+        let (_current, parts) = piece.enter()?;
+        // SAFETY: there are `size` bytes until the copy is done, which every use and the end wait for.
+        unsafe { parts.staging.download(size, stream.raw()) }?;
         stream.mark(&parts.copied)
     }
 
@@ -102,9 +95,9 @@ impl Download {
     pub fn wait(&self) -> Result<&[u8], CudaError> {
         match &self.piece {
             Some(piece) => {
-                let _current = piece.context.enter()?;
-                piece.parts.copied.wait()?;
-                Ok(&piece.parts.host)
+                let _current = piece.context().enter()?;
+                piece.copied.wait()?;
+                Ok(&piece.staging.host)
             }
             None => Ok(&[]),
         }
@@ -115,41 +108,10 @@ impl Drop for Download {
     fn drop(&mut self) {
         if let (Some(piece), Some(downloads)) = (self.piece.take(), self.downloads.upgrade()) {
             let mut unused = lock(&downloads);
-            let bytes: usize = unused.iter().map(Piece::size).sum();
-            if bytes + piece.size() <= MOST_UNUSED {
+            let bytes: usize = unused.iter().map(|piece| piece.staging.size()).sum();
+            if bytes + piece.staging.size() <= MOST_UNUSED {
                 unused.push(piece);
             }
         }
-    }
-}
-
-impl Piece {
-    fn new(context: &Context, size: usize) -> Result<Self, CudaError> {
-        let _current = context.enter()?;
-        // SAFETY: crops are written there before anything reads them.
-        let device = unsafe { DeviceBuffer::uninitialized(size) };
-        let parts = Parts {
-            host: LockedBuffer::new(&0, size).map_err(CudaError::during("cuMemAllocHost"))?,
-            device: device.map_err(CudaError::during("cuMemAlloc"))?,
-            copied: Event::new()?,
-        };
-        Ok(Self {
-            parts: ManuallyDrop::new(parts),
-            context: context.clone(),
-        })
-    }
-
-    fn size(&self) -> usize {
-        self.parts.host.len()
-    }
-}
-
-impl Drop for Piece {
-    fn drop(&mut self) {
-        // Without its context, there is no memory left to free, and the driver only returns errors.
-        let _current = self.context.enter();
-        let _ = self.parts.copied.wait();
-        // SAFETY: the parts are not used again.
-        unsafe { ManuallyDrop::drop(&mut self.parts) };
     }
 }

@@ -55,30 +55,19 @@ static const u32 CROP_WIDTH = 64, CROP_HEIGHT = 16, CROP_THREADS = 256;
 // Rows of a tile, then those that lie between every two of them.
 static const u32 CROP_ROWS = CROP_HEIGHT + CROP_HEIGHT / 2;
 
-// Two neighbouring samples and the weight of the second.
-struct Tap {
-    u32 first, next;
-    float weight;
-};
-
 // Where the columns and rows of a tile lie in the source: in its grid of pixels, and in that of its chroma.
 struct CropTaps {
-    Tap columns[CROP_WIDTH][2];
-    Tap rows[CROP_ROWS][2];
+    Taps columns[CROP_WIDTH][2];
+    Taps rows[CROP_ROWS][2];
 };
 
 // `pixel` is counted from the picture's edge; chroma begins at `first` of the source's pixels.
-DEVICE Tap tap_at(double pixel, u32 source, u32 picture, bool chroma, double first) {
-    double at = (pixel + 0.5) * double(source) / double(picture) - 0.5;
-    u32 last = source - 1;
-    if (chroma) {
-        at = (at - first) / 2.0;
-        last /= 2;
-    }
-    at = __builtin_fmin(__builtin_fmax(at, 0.0), double(last));
-    const u32 before = u32(at);
-    return {before, before < last ? before + 1 : last, float(at - double(before))};
+DEVICE float place_at(double pixel, u32 source, u32 picture, bool chroma, double first) {
+    const double at = (pixel + 0.5) * double(source) / double(picture) - 0.5;
+    return float(chroma ? (at - first) / 2.0 : at);
 }
+
+DEVICE u32 samples_of(u32 pixels, bool chroma) { return chroma ? (pixels + 1) / 2 : pixels; }
 
 // Fills in one of the taps; `i` counts them all.
 DEVICE void find_tap(const CropJob &job, CropTaps &taps, u32 tile_x, u32 tile_y, u32 i) {
@@ -86,85 +75,77 @@ DEVICE void find_tap(const CropJob &job, CropTaps &taps, u32 tile_x, u32 tile_y,
     const u32 place = i / 2;
     if (place < CROP_WIDTH) {
         const double pixel = double(i32(tile_x + place) - i32(job.picture_left));
-        taps.columns[place][chroma] = tap_at(pixel, job.source.width, job.picture_width, chroma, 0.0);
+        const float at = place_at(pixel, job.source.width, job.picture_width, chroma, 0.0);
+        taps.columns[place][chroma] = taps_of_column(at, samples_of(job.source.width, chroma));
     } else if (place < CROP_WIDTH + CROP_ROWS) {
         const u32 row = place - CROP_WIDTH, between = row - CROP_HEIGHT;
         const bool is_between = row >= CROP_HEIGHT;
         const u32 whole = tile_y + (is_between ? 2 * between : row);
         const double pixel = double(i32(whole) - i32(job.picture_top)) + (is_between ? 0.5 : 0.0);
-        taps.rows[row][chroma] = tap_at(pixel, job.source.height, job.picture_height, chroma, 0.5);
+        const float at = place_at(pixel, job.source.height, job.picture_height, chroma, 0.5);
+        taps.rows[row][chroma] = taps_of_row(at, samples_of(job.source.height, chroma));
     }
 }
 
-DEVICE float between(float a, float b, float weight) { return added(a, multiplied(weight, b - a)); }
-
-DEVICE Vector between(Vector a, Vector b, float weight) {
-    return {between(a.x, b.x, weight), between(a.y, b.y, weight), between(a.z, b.z, weight)};
-}
-
-// First between columns, then between rows. `fetch(x, y)` reads a sample.
-template <typename Fetch> DEVICE auto interpolated(const Tap &x, const Tap &y, Fetch fetch) {
-    return between(between(fetch(x.first, y.first), fetch(x.next, y.first), x.weight),
-                   between(fetch(x.first, y.next), fetch(x.next, y.next), x.weight), y.weight);
-}
-
-// The ten bits of a stored word, where they are.
-DEVICE float upper_ten(u32 word) { return float(word & 0xffc0); }
-
-template <typename Planes> DEVICE float crop_luma(const CropJob &job, const Planes &planes, u32 x, u32 y) {
+template <typename Planes> DEVICE u32 crop_luma(const CropJob &job, const Planes &planes, u32 x, u32 y) {
     switch (job.source.layout) {
-    case P010: return upper_ten(planes.word(0, x, y));
-    case PACKED_422: return float(planes.packed_luma(x, y));
-    default: return float(planes.byte(0, x, y));
+    case P010: return ten_bits(planes.word(0, x, y));
+    case PACKED_422: return planes.packed_luma(x, y);
+    default: return planes.byte(0, x, y);
     }
 }
 
-template <typename Planes> DEVICE Vector crop_chroma(const CropJob &job, const Planes &planes, u32 x, u32 y) {
+template <typename Planes> DEVICE Samples crop_chroma(const CropJob &job, const Planes &planes, u32 x, u32 y) {
     switch (job.source.layout) {
     case SEMI_PLANAR: {
-        const u32 pair = planes.byte_pair(1, x, y);
-        const float first = float(pair & 255), second = float(pair >> 8);
-        return job.source.order == 0 ? Vector{0.0f, first, second} : Vector{0.0f, second, first};
+        const u32 pair = planes.byte_pair(1, x, y), first = pair & 255, second = pair >> 8;
+        return job.source.order == 0 ? Samples{0, first, second} : Samples{0, second, first};
     }
     case P010: {
         const u32 pair = planes.word_pair(1, x, y);
-        return {0.0f, upper_ten(pair & 65535), upper_ten(pair >> 16)};
+        return {0, ten_bits(pair), ten_bits(pair >> 16)};
     }
     case PACKED_422: return planes.packed_chroma(x, y);
-    default: return {0.0f, float(planes.byte(1, x, y)), float(planes.byte(2, x, y))};
+    default: return {0, planes.byte(1, x, y), planes.byte(2, x, y)};
     }
 }
 
-template <typename Planes> DEVICE Vector crop_rgb(const CropJob &job, const Planes &planes, u32 x, u32 y) {
+template <typename Planes> DEVICE Samples crop_rgb(const CropJob &job, const Planes &planes, u32 x, u32 y) {
     const u32 order = job.source.order;
     if (job.source.layout == RGB_24) {
-        const Vector triple = planes.byte_triple(x, y);
-        return order == 0 ? triple : reversed(triple);
+        const Samples triple = planes.byte_triple(x, y);
+        return order == 0 ? triple : Samples{triple.z, triple.y, triple.x};
     }
     const u32 quad = planes.byte_quad(0, x, y);
-    return {float(quad >> (order & 255) & 255), float(quad >> (order >> 8 & 255) & 255),
-            float(quad >> (order >> 16 & 255) & 255)};
+    return {quad >> (order & 255) & 255, quad >> (order >> 8 & 255) & 255, quad >> (order >> 16 & 255) & 255};
 }
 
-// The components of the source at a place; those that do not count are 0.
+// The components of the source between samples; those that do not count are 0.
+template <bool TEN_BITS, typename Planes>
+DEVICE Vector crop_yuv(const CropJob &job, const Planes &planes, const Taps *x, const Taps *y, bool luma, bool chroma) {
+    Vector sample = {0.0f, 0.0f, 0.0f};
+    const bool half_height = job.source.layout != PACKED_422;
+    if (chroma)
+        sample = real(interpolate<TEN_BITS>(x[1], y[half_height], [&](i32 x, i32 y) {
+            return crop_chroma(job, planes, x + job.left / 2, y + (half_height ? job.top / 2 : job.top));
+        }));
+    if (luma)
+        sample.x = real(interpolate<TEN_BITS>(x[0], y[0], [&](i32 x, i32 y) {
+            return crop_luma(job, planes, x + job.left, y + job.top);
+        }));
+    // The colour transform takes words with the ten bits in their upper part.
+    return TEN_BITS ? sample * 64.0f : sample;
+}
+
 template <typename Planes>
-DEVICE Vector crop_sample(const CropJob &job, const Planes &planes, const Tap *x, const Tap *y, bool luma, bool chroma) {
+DEVICE Vector crop_sample(const CropJob &job, const Planes &planes, const Taps *x, const Taps *y, bool luma, bool chroma) {
     const u32 layout = job.source.layout;
     if (layout == RGB_24 || layout == RGB_32)
-        return interpolated(x[0], y[0], [&](u32 x, u32 y) {
+        return real(interpolate<false>(x[0], y[0], [&](i32 x, i32 y) {
             return crop_rgb(job, planes, x + job.left, y + job.top);
-        });
-    Vector sample = {0.0f, 0.0f, 0.0f};
-    const bool half_height = layout != PACKED_422;
-    if (chroma)
-        sample = interpolated(x[1], y[half_height], [&](u32 x, u32 y) {
-            return crop_chroma(job, planes, x + job.left / 2, y + (half_height ? job.top / 2 : job.top));
-        });
-    if (luma)
-        sample.x = interpolated(x[0], y[0], [&](u32 x, u32 y) {
-            return crop_luma(job, planes, x + job.left, y + job.top);
-        });
-    return sample;
+        }));
+    return layout == P010 ? crop_yuv<true>(job, planes, x, y, luma, chroma)
+                          : crop_yuv<false>(job, planes, x, y, luma, chroma);
 }
 
 DEVICE float finished(const CropJob &job, Vector sample, u32 component) {
@@ -256,14 +237,14 @@ DEVICE void copy_place(const CropJob &job, const Planes &planes, u32 x, u32 y, b
         break;
     case PACKED_422:
         if (chroma) {
-            const Vector sample = planes.packed_chroma(half_x, from_y);
+            const Vector sample = real(planes.packed_chroma(half_x, from_y));
             store_chroma(target, x, y, u32(sample.y), u32(sample.z));
         } else {
             store_u8(row + 2 * x + target.order, planes.packed_luma(from_x, from_y));
         }
         break;
     case RGB_24: {
-        const Vector triple = planes.byte_triple(from_x, from_y);
+        const Vector triple = real(planes.byte_triple(from_x, from_y));
         store_bytes(row + 3 * x, u32(triple.x), u32(triple.y), u32(triple.z));
         break;
     }

@@ -103,6 +103,16 @@ DEVICE float cosine_of(float angle) {
     return result;
 }
 
+// The sum over the 32 threads of a warp, all of which call this; only the first of them gets all of it.
+DEVICE u64 warp_sum(u64 value) {
+    for (u32 step = 16; step > 0; step /= 2) {
+        const u32 low = u32(__nvvm_shfl_sync_down_i32(~0u, i32(u32(value)), i32(step), 31));
+        const u32 high = u32(__nvvm_shfl_sync_down_i32(~0u, i32(u32(value >> 32)), i32(step), 31));
+        value += u64(high) << 32 | low;
+    }
+    return value;
+}
+
 #else
 #include "emulation.h"
 #endif
@@ -111,9 +121,14 @@ DEVICE float minimum(float a, float b) { return __builtin_fminf(a, b); }
 DEVICE float maximum(float a, float b) { return __builtin_fmaxf(a, b); }
 DEVICE float clamp(float value, float low, float high) { return minimum(maximum(value, low), high); }
 DEVICE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
+DEVICE i32 within(i32 value, i32 end) { return value < 0 ? 0 : value > end ? end : value; }
+
+// a * b + c, rounded once. Nothing else is: the kernels are compiled without contraction.
+DEVICE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 
 // Atomic within the memory that all threads of the launch see; the value from before.
 DEVICE u32 fetch_add(u32 *counter, u32 count) { return __atomic_fetch_add(counter, count, __ATOMIC_RELAXED); }
+DEVICE u64 fetch_add(u64 *counter, u64 count) { return __atomic_fetch_add(counter, count, __ATOMIC_RELAXED); }
 DEVICE void set_bits(u32 *word, u32 bits) { __atomic_fetch_or(word, bits, __ATOMIC_RELAXED); }
 DEVICE void clear_bits(u32 *word, u32 bits) { __atomic_fetch_and(word, ~bits, __ATOMIC_RELAXED); }
 

@@ -25,17 +25,17 @@ enum FrameFlags : u32 {
 struct Frame {
     u64 planes[3];
     u32 pitches[3];
-    u32 layout;
     u32 order;
-    u32 flags;
+    u16 layout;
+    u16 flags;
     u32 width, height;
     // The frame's picture within the tensor, in pixels of the tensor.
     i32 left, top;
     u32 placed_width, placed_height;
-    // red = luma + red_cr * cr and so on, with luma = (Y - luma_offset) * luma_scale, cb = U - 128, cr = V - 128
-    float luma_offset, luma_scale;
-    float red_cr, green_cb, green_cr, blue_cb;
-    float fill;
+    // Pixels of the frame for one of the picture: a number of 64 bits as the sum of two.
+    float scale_x[2], scale_y[2];
+    // The entries of the colour transform that are not 0, luma's being the same for all, and its offset.
+    float luma, red_v, green_u, green_v, blue_u, offset[3];
     u32 slot;
 };
 
@@ -47,6 +47,7 @@ struct Target {
     u32 element;
     u32 bgr;
     float mean[3], scale[3];
+    float fill;
 };
 
 static const u32 MAX_FRAMES = 32;
@@ -64,7 +65,59 @@ struct Vector {
 DEVICE Vector operator+(Vector a, Vector b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
 DEVICE Vector operator*(Vector a, float b) { return {a.x * b, a.y * b, a.z * b}; }
 
-// Where an output pixel lies on one axis of a plane, in coordinates that are whole at the samples' centres.
+// The samples of the components that lie at one place.
+struct Samples {
+    u32 x, y, z;
+};
+
+DEVICE Samples operator+(Samples a, Samples b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
+DEVICE Samples operator+(Samples a, u32 b) { return {a.x + b, a.y + b, a.z + b}; }
+DEVICE Samples operator*(Samples a, u32 b) { return {a.x * b, a.y * b, a.z * b}; }
+DEVICE Samples operator>>(Samples a, u32 b) { return {a.x >> b, a.y >> b, a.z >> b}; }
+
+DEVICE float real(u32 a) { return float(a); }
+DEVICE Vector real(Samples a) { return {float(a.x), float(a.y), float(a.z)}; }
+
+// Rule 3. The coordinate (output + 0.5) * scale - offset, rounded to 32 bits once, as if computed in 64, which many
+// GPUs do 32 or 64 times slower: the product and the difference come with what is lost in their rounding.
+DEVICE float coordinate(i32 output, const float *scale, float offset) {
+    const float at = float(output) + 0.5f, product = at * scale[0];
+    const float product_rest = fused(at, scale[1], fused(at, scale[0], -product));
+    const float difference = product - offset;
+    return difference + (product - (difference + offset) + product_rest);
+}
+
+// Two neighbouring samples and their weights of 11 bits.
+struct Taps {
+    i32 first, last;
+    u32 lead, trail;
+};
+
+DEVICE u32 weight(float part) { return u32(__builtin_rintf(part * 2048.0f)); }
+
+DEVICE Taps taps_of_column(float at, u32 size) {
+    const float before = __builtin_floorf(at);
+    const i32 first = i32(before), end = i32(size) - 1;
+    if (first < 0) return {0, 0, 2048, 0};
+    if (first >= end) return {end, end, 2048, 0};
+    return {first, first + 1, weight(1.0f - (at - before)), weight(at - before)};
+}
+
+DEVICE Taps taps_of_row(float at, u32 size) {
+    const float before = __builtin_floorf(at);
+    const i32 first = i32(before), end = i32(size) - 1;
+    return {within(first, end), within(first + 1, end), weight(1.0f - (at - before)), weight(at - before)};
+}
+
+// Samples of ten bits, or eight, between two columns and two rows; `fetch(x, y)` reads them at one place.
+template <bool TEN_BITS, typename Fetch> DEVICE auto interpolate(const Taps &h, const Taps &v, Fetch fetch) {
+    const u32 down = TEN_BITS ? 5 : 4, last_down = TEN_BITS ? 1 : 2;
+    const auto upper = (fetch(h.first, v.first) * h.lead + fetch(h.last, v.first) * h.trail) >> down;
+    const auto lower = (fetch(h.first, v.last) * h.lead + fetch(h.last, v.last) * h.trail) >> down;
+    return (((upper * v.lead) >> 16) + ((lower * v.trail) >> 16) + (1u << last_down >> 1)) >> last_down;
+}
+
+// Rule 6. Where an output pixel lies on one axis of a plane, in coordinates that are whole at the samples' centres.
 struct Position {
     float centre, begin, end;
 };
@@ -106,15 +159,12 @@ DEVICE Span all_under(Position at, u32 size) {
     return {first, last, (float(first + 1) - begin) * inner, inner, (end - float(last)) * inner};
 }
 
-// The weighted sum of samples; `fetch(x, y)` reads one. Without AVERAGE both spans are the nearest two.
-template <bool AVERAGE, typename Fetch> DEVICE auto sample(const Span &h, const Span &v, Fetch fetch) {
-    if (!AVERAGE)
-        return (fetch(h.first, v.first) * h.lead + fetch(h.last, v.first) * h.trail) * v.lead +
-               (fetch(h.first, v.last) * h.lead + fetch(h.last, v.last) * h.trail) * v.trail;
-    auto sum = fetch(h.first, v.first) * 0.0f;
+// The weighted sum of samples.
+template <typename Fetch> DEVICE auto average(const Span &h, const Span &v, Fetch fetch) {
+    auto sum = real(fetch(h.first, v.first)) * 0.0f;
     for (i32 y = v.first; y <= v.last; y++) {
-        auto row = fetch(h.first, y) * h.lead;
-        for (i32 x = h.first + 1; x <= h.last; x++) row = row + fetch(x, y) * h.weight(x);
+        auto row = real(fetch(h.first, y)) * h.lead;
+        for (i32 x = h.first + 1; x <= h.last; x++) row = row + real(fetch(x, y)) * h.weight(x);
         sum = sum + row * v.weight(y);
     }
     return sum;
@@ -132,14 +182,14 @@ template <typename Described> struct Linear {
     MEMBER u32 byte_quad(u32 plane, i32 x, i32 y) const { return load_u32(row(plane, y) + 4 * x); }
     MEMBER u32 packed_luma(i32 x, i32 y) const { return load_u8(row(0, y) + 2 * x + frame.order); }
 
-    MEMBER Vector packed_chroma(i32 x, i32 y) const {
+    MEMBER Samples packed_chroma(i32 x, i32 y) const {
         const u32 quad = byte_quad(0, x, y) >> (frame.order == 0 ? 8 : 0);
-        return {0.0f, float(quad & 255), float(quad >> 16 & 255)};
+        return {0, quad & 255, quad >> 16 & 255};
     }
 
-    MEMBER Vector byte_triple(i32 x, i32 y) const {
+    MEMBER Samples byte_triple(i32 x, i32 y) const {
         const u64 address = row(0, y) + 3 * x;
-        return {float(load_u8(address)), float(load_u8(address + 1)), float(load_u8(address + 2))};
+        return {load_u8(address), load_u8(address + 1), load_u8(address + 2)};
     }
 };
 
@@ -171,110 +221,122 @@ template <typename Described> struct Textures {
         return frame.order == 0 ? texel.x : texel.y;
     }
 
-    MEMBER Vector packed_chroma(i32 x, i32 y) const {
+    MEMBER Samples packed_chroma(i32 x, i32 y) const {
         const Texel u = load_texel(frame.planes[0], 2 * x, y), v = load_texel(frame.planes[0], 2 * x + 1, y);
-        return {0.0f, float(frame.order == 0 ? u.y : u.x), float(frame.order == 0 ? v.y : v.x)};
+        return {0, frame.order == 0 ? u.y : u.x, frame.order == 0 ? v.y : v.x};
     }
 
-    MEMBER Vector byte_triple(i32 x, i32 y) const {
+    MEMBER Samples byte_triple(i32 x, i32 y) const {
         const Texel texel = load_texel(frame.planes[0], x, y);
-        return {float(texel.x), float(texel.y), float(texel.z)};
+        return {texel.x, texel.y, texel.z};
     }
 };
 
-// Luma and chroma, 0 to 255, as y, u, v.
-template <bool AVERAGE, typename Luma, typename Chroma>
-DEVICE Vector sample_yuv(const Frame &frame, Position x, Position y, bool half_height, Luma luma, Chroma chroma) {
-    const u32 chroma_width = (frame.width + 1) / 2, chroma_height = half_height ? (frame.height + 1) / 2 : frame.height;
-    const Position chroma_x = halved(x, 0.0f), chroma_y = half_height ? halved(y, 0.5f) : y;
-    Span h = nearest_two(x, frame.width), v = nearest_two(y, frame.height);
-    Span chroma_h = nearest_two(chroma_x, chroma_width), chroma_v = nearest_two(chroma_y, chroma_height);
-    if (AVERAGE && (frame.flags & AVERAGE_X)) {
-        h = all_under(x, frame.width);
-        chroma_h = all_under(chroma_x, chroma_width);
+DEVICE Span span(const Frame &frame, FrameFlags averaged, Position at, u32 size) {
+    return frame.flags & averaged ? all_under(at, size) : nearest_two(at, size);
+}
+
+// One sample, or those of R, G, B, at a pixel of the picture.
+template <bool AVERAGE, bool TEN_BITS, typename Fetch>
+DEVICE auto sample_full(const Frame &frame, i32 x, i32 y, Fetch fetch) {
+    if (AVERAGE)
+        return average(span(frame, AVERAGE_X, position(x, frame.width, frame.placed_width), frame.width),
+                       span(frame, AVERAGE_Y, position(y, frame.height, frame.placed_height), frame.height), fetch);
+    return real(interpolate<TEN_BITS>(taps_of_column(coordinate(x, frame.scale_x, 0.5f), frame.width),
+                                      taps_of_row(coordinate(y, frame.scale_y, 0.5f), frame.height), fetch));
+}
+
+// U and V, as y and z.
+template <bool AVERAGE, bool TEN_BITS, typename Fetch>
+DEVICE Vector sample_chroma(const Frame &frame, i32 x, i32 y, bool half_height, Fetch fetch) {
+    const u32 width = (frame.width + 1) / 2, height = half_height ? (frame.height + 1) / 2 : frame.height;
+    if (AVERAGE) {
+        const Position at_x = position(x, frame.width, frame.placed_width);
+        const Position at_y = position(y, frame.height, frame.placed_height);
+        return average(span(frame, AVERAGE_X, halved(at_x, 0.0f), width),
+                       span(frame, AVERAGE_Y, half_height ? halved(at_y, 0.5f) : at_y, height), fetch);
     }
-    if (AVERAGE && (frame.flags & AVERAGE_Y)) {
-        v = all_under(y, frame.height);
-        chroma_v = all_under(chroma_y, chroma_height);
-    }
-    Vector yuv = sample<AVERAGE>(chroma_h, chroma_v, chroma);
-    yuv.x = sample<AVERAGE>(h, v, luma);
+    // Halving takes no bit.
+    const float at_x = coordinate(x, frame.scale_x, 0.5f) * 0.5f;
+    const float at_y =
+        half_height ? coordinate(y, frame.scale_y, 1.0f) * 0.5f : coordinate(y, frame.scale_y, 0.5f);
+    return real(interpolate<TEN_BITS>(taps_of_column(at_x, width), taps_of_row(at_y, height), fetch));
+}
+
+template <bool AVERAGE, bool TEN_BITS, typename Luma, typename Chroma>
+DEVICE Vector sample_yuv(const Frame &frame, i32 x, i32 y, bool half_height, Luma luma, Chroma chroma) {
+    Vector yuv = sample_chroma<AVERAGE, TEN_BITS>(frame, x, y, half_height, chroma);
+    yuv.x = sample_full<AVERAGE, TEN_BITS>(frame, x, y, luma);
     return yuv;
 }
 
-template <bool AVERAGE, typename Fetch>
-DEVICE auto sample_packed(const Frame &frame, Position x, Position y, Fetch fetch) {
-    const Span h = AVERAGE && (frame.flags & AVERAGE_X) ? all_under(x, frame.width) : nearest_two(x, frame.width);
-    const Span v = AVERAGE && (frame.flags & AVERAGE_Y) ? all_under(y, frame.height) : nearest_two(y, frame.height);
-    return sample<AVERAGE>(h, v, fetch);
-}
+DEVICE float limited(float color) { return clamp(color, 0.0f, 255.0f); }
 
-DEVICE Vector limited(Vector rgb) {
-    return {clamp(rgb.x, 0.0f, 255.0f), clamp(rgb.y, 0.0f, 255.0f), clamp(rgb.z, 0.0f, 255.0f)};
-}
-
+// Each operation is rounded, in this order, as on the CPU.
 DEVICE Vector rgb_from_yuv(const Frame &frame, Vector yuv) {
-    const float luma = (yuv.x - frame.luma_offset) * frame.luma_scale, cb = yuv.y - 128.0f, cr = yuv.z - 128.0f;
-    return limited({luma + frame.red_cr * cr, luma + frame.green_cb * cb + frame.green_cr * cr,
-                    luma + frame.blue_cb * cb});
+    const float luma = frame.luma * yuv.x;
+    return {limited(luma + frame.red_v * yuv.z + frame.offset[0]),
+            limited(luma + frame.green_u * yuv.y + frame.green_v * yuv.z + frame.offset[1]),
+            limited(luma + frame.blue_u * yuv.y + frame.offset[2])};
 }
 
 DEVICE Vector reversed(Vector v) { return {v.z, v.y, v.x}; }
 
-// Ten bits in the upper part of 16, on the scale of 8 bits.
-DEVICE float ten_bits(u32 word) { return float(word >> 6 & 1023) * 0.25f; }
+// The upper ten bits of a word.
+DEVICE u32 ten_bits(u32 word) { return word >> 6 & 1023; }
 
 template <bool AVERAGE, typename Planes>
-DEVICE Vector sample_rgb(const Frame &frame, const Planes &planes, Position x, Position y) {
-    auto luma = [&](i32 x, i32 y) { return float(planes.byte(0, x, y)); };
+DEVICE Vector sample_rgb(const Frame &frame, const Planes &planes, i32 x, i32 y) {
+    auto luma = [&](i32 x, i32 y) { return planes.byte(0, x, y); };
     Vector yuv;
     switch (frame.layout) {
     case SEMI_PLANAR:
-        yuv = sample_yuv<AVERAGE>(frame, x, y, true, luma, [&](i32 x, i32 y) {
+        yuv = sample_yuv<AVERAGE, false>(frame, x, y, true, luma, [&](i32 x, i32 y) {
             const u32 pair = planes.byte_pair(1, x, y);
-            return Vector{0.0f, float(pair & 255), float(pair >> 8)};
+            return Samples{0, pair & 255, pair >> 8};
         });
         if (frame.order == 1) yuv = {yuv.x, yuv.z, yuv.y};
         return rgb_from_yuv(frame, yuv);
     case PLANAR:
-        yuv = sample_yuv<AVERAGE>(frame, x, y, true, luma, [&](i32 x, i32 y) {
-            return Vector{0.0f, float(planes.byte(1, x, y)), float(planes.byte(2, x, y))};
+        yuv = sample_yuv<AVERAGE, false>(frame, x, y, true, luma, [&](i32 x, i32 y) {
+            return Samples{0, planes.byte(1, x, y), planes.byte(2, x, y)};
         });
         return rgb_from_yuv(frame, yuv);
     case P010:
-        yuv = sample_yuv<AVERAGE>(
+        yuv = sample_yuv<AVERAGE, true>(
             frame, x, y, true, [&](i32 x, i32 y) { return ten_bits(planes.word(0, x, y)); },
             [&](i32 x, i32 y) {
                 const u32 pair = planes.word_pair(1, x, y);
-                return Vector{0.0f, ten_bits(pair & 65535), ten_bits(pair >> 16)};
+                return Samples{0, ten_bits(pair), ten_bits(pair >> 16)};
             });
-        return rgb_from_yuv(frame, yuv);
+        // The colour transform takes words with the ten bits in their upper part.
+        return rgb_from_yuv(frame, yuv * 64.0f);
     case PACKED_422:
-        yuv = sample_yuv<AVERAGE>(
-            frame, x, y, false, [&](i32 x, i32 y) { return float(planes.packed_luma(x, y)); },
+        yuv = sample_yuv<AVERAGE, false>(
+            frame, x, y, false, [&](i32 x, i32 y) { return planes.packed_luma(x, y); },
             [&](i32 x, i32 y) { return planes.packed_chroma(x, y); });
         return rgb_from_yuv(frame, yuv);
     case RGB_24: {
         const Vector rgb =
-            sample_packed<AVERAGE>(frame, x, y, [&](i32 x, i32 y) { return planes.byte_triple(x, y); });
+            sample_full<AVERAGE, false>(frame, x, y, [&](i32 x, i32 y) { return planes.byte_triple(x, y); });
         return frame.order == 0 ? rgb : reversed(rgb);
     }
     case RGB_32: {
         const u32 red = frame.order & 255, green = frame.order >> 8 & 255, blue = frame.order >> 16 & 255;
-        return sample_packed<AVERAGE>(frame, x, y, [&](i32 x, i32 y) {
+        return sample_full<AVERAGE, false>(frame, x, y, [&](i32 x, i32 y) {
             const u32 quad = planes.byte_quad(0, x, y);
-            return Vector{float(quad >> red & 255), float(quad >> green & 255), float(quad >> blue & 255)};
+            return Samples{quad >> red & 255, quad >> green & 255, quad >> blue & 255};
         });
     }
     default: {
-        const float gray = (sample_packed<AVERAGE>(frame, x, y, luma) - frame.luma_offset) * frame.luma_scale;
-        return limited({gray, gray, gray});
+        const float gray = limited(frame.luma * sample_full<AVERAGE, false>(frame, x, y, luma) + frame.offset[0]);
+        return {gray, gray, gray};
     }
     }
 }
 
 template <typename Planes>
-DEVICE Vector sample_frame(const Frame &frame, const Planes &planes, Position x, Position y) {
+DEVICE Vector sample_frame(const Frame &frame, const Planes &planes, i32 x, i32 y) {
     return frame.flags & (AVERAGE_X | AVERAGE_Y) ? sample_rgb<true>(frame, planes, x, y)
                                                  : sample_rgb<false>(frame, planes, x, y);
 }
@@ -295,13 +357,10 @@ KERNEL(256) preprocess(PreprocessBatch batch) {
     if (x >= target.width || y >= target.height) return;
 
     const i32 placed_x = i32(x) - frame.left, placed_y = i32(y) - frame.top;
-    Vector rgb = {frame.fill, frame.fill, frame.fill};
-    if (placed_x >= 0 && placed_x < i32(frame.placed_width) && placed_y >= 0 && placed_y < i32(frame.placed_height)) {
-        const Position at_x = position(placed_x, frame.width, frame.placed_width);
-        const Position at_y = position(placed_y, frame.height, frame.placed_height);
-        rgb = frame.flags & TEXTURES ? sample_frame(frame, Textures<Frame>{frame}, at_x, at_y)
-                                     : sample_frame(frame, Linear<Frame>{frame}, at_x, at_y);
-    }
+    Vector rgb = {target.fill, target.fill, target.fill};
+    if (placed_x >= 0 && placed_x < i32(frame.placed_width) && placed_y >= 0 && placed_y < i32(frame.placed_height))
+        rgb = frame.flags & TEXTURES ? sample_frame(frame, Textures<Frame>{frame}, placed_x, placed_y)
+                                     : sample_frame(frame, Linear<Frame>{frame}, placed_x, placed_y);
     const Vector ordered = target.bgr ? reversed(rgb) : rgb;
     const u64 index = u64(frame.slot) * target.slot_stride + u64(y) * target.row_stride + u64(x) * target.pixel_stride;
     write(target, index, (ordered.x - target.mean[0]) * target.scale[0]);

@@ -6,17 +6,18 @@ use std::time::Instant;
 
 use cust::memory::{CopyDestination, DeviceBuffer};
 
-use super::lane::{EngineLane, Machine, Run};
+use super::lane::{EngineLane, Machine, Run, Work};
 use crate::cuda::context::{Context, driver_version};
 use crate::cuda::stream::{Event, Stream};
+use crate::cuda::texture::FrameTextures;
 use crate::cuda::{CudaError, SharedKernels};
+use crate::decode::Layout;
 use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, OutputTensor, Outputs};
-use crate::decode::{Layout, Signs};
 use crate::detector::description::{Description, Metadata};
 use crate::detector::{CAT, DetectError, DetectorOptions, LoadError, LoadProgress};
 use crate::engine::tensorrt::{
     self, Batches, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine,
-    Library, LoadOptions, OnnxModel, Precision, Specialization, TensorSpec,
+    Library, LoadOptions, OnnxModel, Precision, TensorSpec,
 };
 use crate::engine::{self, ElementType};
 use crate::model::onnx::{Float16Options, Float16Outcome, Model};
@@ -81,7 +82,7 @@ impl LoadedEngine {
         Batches::Each(taken.chain(ends).collect()).sizes()
     }
 
-    /// Room to run batches of one size in, which has run one. The context is current.
+    /// Room to run batches of one size in, which has run one.
     pub fn new_lane(
         &self,
         batch: u32,
@@ -89,15 +90,27 @@ impl LoadedEngine {
         kernels: &Arc<SharedKernels>,
         context: &Context,
     ) -> Result<EngineLane, LoadError> {
-        let tensors = self.engine.tensors();
         let (layout, _) = self.recognize()?;
+        EngineLane::new(context, layout.clone(), || {
+            self.new_machine(batch, &layout, options, kernels)
+        })
+    }
+
+    fn new_machine(
+        &self,
+        batch: u32,
+        layout: &Layout,
+        options: &DetectorOptions,
+        kernels: &Arc<SharedKernels>,
+    ) -> Result<Machine, LoadError> {
+        let tensors = self.engine.tensors();
         let (input, element, geometry) = image_input(tensors)?;
         let mut network = self.engine.new_context()?;
         network.set_batch(batch)?;
         let batch = batch as usize;
         let (mut memory, addresses) = allocate(tensors, &mut network)?;
         fill_constants(tensors, geometry, &mut memory)?;
-        let device_outputs = device_outputs(&layout, geometry, tensors, &network, &addresses)?;
+        let device_outputs = device_outputs(layout, geometry, tensors, &network, &addresses)?;
         let tensor = InputTensor {
             address: addresses[input],
             geometry,
@@ -106,24 +119,23 @@ impl LoadedEngine {
         };
         let preparation = self
             .known
-            .preparation(&layout, element_type(tensors[input].data_type));
-        let machine = Machine {
+            .preparation(layout, element_type(tensors[input].data_type));
+        Ok(Machine {
             preprocessor: Preprocessor::new(tensor, preparation, options.shrinking),
             slots: Vec::with_capacity(batch),
-            textures: Vec::new(),
-            batch,
+            textures: FrameTextures::default(),
             run: Run::Plain,
-            decoder: Decoder::new(device_outputs, batch, MAX_DETECTIONS)?,
-            layout,
-            signs: Signs::default(),
-            network,
-            kernels: Arc::clone(kernels),
+            work: Work {
+                batch,
+                network,
+                decoder: Decoder::new(device_outputs, batch, MAX_DETECTIONS)?,
+                kernels: Arc::clone(kernels),
+            },
             finished: Event::new()?,
             produced: Event::new()?,
             stream: Stream::new()?,
             _tensors: memory,
-        };
-        Ok(EngineLane::new(machine, context.clone())?)
+        })
     }
 
     /// Keeps what TensorRT-RTX compiled, for the next start.
@@ -197,10 +209,9 @@ pub(super) fn load_engine(
     let (major, minor) = context.compute_capability()?;
     let build = BuildOptions {
         precision: options.precision,
-        // Engines for one size alone are the fastest, and the quickest to start: on an H100, TensorRT-RTX makes
-        // SSD-MobileNet-V2 ready in 0.9 s and runs it in 0.24 ms, against 3.9 s and 0.31 ms for batches of 1 to 8.
+        // Engines for one size alone are the fastest, and the quickest to start: TensorRT-RTX compiles the kernels of a
+        // range anew at each start.
         batches: Batches::Each(vec![batch]),
-        specialization: Specialization::Eager,
         dla_core: options.dla_core,
         workspace_bytes: options.workspace_bytes,
         input_shapes: Vec::new(),
@@ -243,6 +254,15 @@ fn choose_precision(
     library: &Library,
     model: &mut Model,
 ) -> Result<&'static str, LoadError> {
+    if !library.has_int8_convolutions() {
+        if wanted == Precision::Int8 {
+            let version = library.version();
+            return Err(LoadError::NoInt8(version.to_string()));
+        }
+        if model.dequantize()? {
+            gst::info!(CAT, "int8 was taken out of the model");
+        }
+    }
     if !library.is_strongly_typed() || matches!(wanted, Precision::Fp32 | Precision::Int8) {
         return Ok(match wanted {
             Precision::Auto => "float16 where it is faster",

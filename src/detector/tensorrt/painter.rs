@@ -1,9 +1,8 @@
 //! Draws one stream's overlays on a GPU.
 
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use crate::cuda::context::Context;
+use crate::cuda::context::{Context, InContext};
 use crate::cuda::stream::{Event, Stream};
 use crate::cuda::{CudaError, SharedKernels};
 use crate::detector::{DetectError, Drawing};
@@ -18,24 +17,23 @@ struct Tools {
 }
 
 pub struct Painter {
-    /// Freed while the context is current.
-    tools: ManuallyDrop<Tools>,
+    tools: InContext<Tools>,
     kernels: Arc<SharedKernels>,
-    context: Context,
 }
 
 impl Painter {
     pub fn new(context: &Context, kernels: &Arc<SharedKernels>) -> Result<Self, CudaError> {
-        let _current = context.enter()?;
-        Ok(Self {
-            tools: ManuallyDrop::new(Tools {
+        let tools = InContext::make(context, || {
+            Ok::<_, CudaError>(Tools {
                 overlay: DeviceOverlay::new()?,
                 finished: Event::new()?,
                 produced: Event::new()?,
                 stream: Stream::new()?,
-            }),
+            })
+        })?;
+        Ok(Self {
+            tools,
             kernels: Arc::clone(kernels),
-            context: context.clone(),
         })
     }
 
@@ -47,13 +45,13 @@ impl Painter {
         drawing: Drawing<'_>,
         labels: &[String],
     ) -> Result<(), DetectError> {
-        let _current = self.context.enter()?;
+        let (_current, tools) = self.tools.enter()?;
         let Tools {
             overlay,
             finished,
             produced,
             stream,
-        } = &mut *self.tools;
+        } = tools;
         if let Some(pending) = pending {
             // SAFETY: the stream is the one on which the frames' own context writes them.
             unsafe { stream.follow(pending.0, produced) }?;
@@ -70,14 +68,5 @@ impl Painter {
         }
         overlay.finish(stream, finished)?;
         Ok(enqueued?)
-    }
-}
-
-impl Drop for Painter {
-    fn drop(&mut self) {
-        // Without its context, there is no memory left to free, and the driver only returns errors.
-        let _current = self.context.enter();
-        // SAFETY: the tools are not used again.
-        unsafe { ManuallyDrop::drop(&mut self.tools) };
     }
 }

@@ -90,10 +90,7 @@ impl<T> Queue<T> {
         state.flushing = true;
         state.items = 0;
         state.entries.retain(|entry| match entry {
-            Entry::Event(event) => {
-                let kind = event.type_();
-                kind.is_sticky() && kind != gst::EventType::Segment && kind != gst::EventType::Eos
-            }
+            Entry::Event(event) => survives_flush(event),
             Entry::Item(_) => false,
         });
         self.changed.notify_all();
@@ -111,7 +108,7 @@ impl<T> Queue<T> {
     /// Queues an event; never waits.
     pub fn send_event(&self, event: gst::Event) {
         let mut state = lock(&self.state);
-        if !state.open || state.flushing {
+        if !state.open || (state.flushing && !survives_flush(&event)) {
             return;
         }
         let event = match state.entries.back() {
@@ -203,6 +200,12 @@ impl<T> State<T> {
     }
 }
 
+/// Whether an event says what a stream is, and not where it is: nobody would tell it again after a flush.
+pub(in crate::element) fn survives_flush(event: &gst::Event) -> bool {
+    let kind = event.type_();
+    kind.is_sticky() && kind != gst::EventType::Segment && kind != gst::EventType::Eos
+}
+
 /// Two gaps as one that lasts from the start of the first to the end of the last.
 fn joined_gaps(first: &gst::Event, second: &gst::Event) -> Option<gst::Event> {
     let (gst::EventView::Gap(first), gst::EventView::Gap(second)) = (first.view(), second.view())
@@ -239,6 +242,10 @@ mod tests {
         gst::event::Gap::builder(ms(40 * number))
             .duration(ms(40))
             .build()
+    }
+
+    fn collection() -> gst::StreamCollection {
+        gst::StreamCollection::builder(None).build()
     }
 
     fn drain(queue: &Queue<u32>) -> Vec<String> {
@@ -317,9 +324,12 @@ mod tests {
         queue.send_event(gst::event::Eos::new());
         queue.begin_flush();
         assert_eq!(queue.send(2, Overflow::Block), None);
+        queue.send_event(gst::event::StreamCollection::new(&collection()));
+        queue.send_event(gap(2));
         queue.end_flush(gst::event::FlushStop::new(true));
         queue.send(3, Overflow::Block);
-        assert_eq!(drain(&queue), ["flush-stop", "stream-start", "3"]);
+        let kept = ["flush-stop", "stream-start", "stream-collection", "3"];
+        assert_eq!(drain(&queue), kept);
     }
 
     #[test]

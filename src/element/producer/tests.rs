@@ -49,11 +49,9 @@ fn produce(
         context: None,
         facts: FrameFacts {
             number: 3,
-            pts: None,
-            stream_time: None,
-            running_time: None,
             width,
             height,
+            ..FrameFacts::default()
         },
         timings: Timings::default(),
         detections,

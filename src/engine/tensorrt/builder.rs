@@ -71,30 +71,6 @@ impl Batches {
     }
 }
 
-/// When TensorRT-RTX compiles kernels for a batch that is one of several its engine takes. TensorRT proper has all its
-/// kernels in the engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Specialization {
-    /// Before its first run, so that a CUDA graph captured after that holds the fast ones.
-    #[default]
-    Eager,
-    /// Beside its first runs, which take kernels for any batch.
-    Lazy,
-    /// Never.
-    Never,
-}
-
-impl Specialization {
-    /// `nvinfer1::DynamicShapesKernelSpecializationStrategy`, the same in all releases that have it.
-    pub(super) fn number(self) -> i32 {
-        match self {
-            Self::Lazy => 0,
-            Self::Eager => 1,
-            Self::Never => 2,
-        }
-    }
-}
-
 /// The GPU an engine is built for; engines do not run on others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceIdentity {
@@ -120,7 +96,6 @@ pub struct BuildOptions {
     pub precision: Precision,
     /// At least 1 each; on a DLA, which has fixed shapes, the largest alone.
     pub batches: Batches,
-    pub specialization: Specialization,
     /// The deep learning accelerator to use (Jetson); what it cannot run, runs on the GPU.
     pub dla_core: Option<u32>,
     /// Most scratch memory on the GPU that a kernel may need.
@@ -285,7 +260,6 @@ mod tests {
         BuildOptions {
             precision: Precision::Auto,
             batches: Batches::UpTo(8),
-            specialization: Specialization::Eager,
             dla_core: None,
             workspace_bytes: None,
             input_shapes: Vec::new(),

@@ -137,8 +137,6 @@ impl Fields {
         let BuildOptions {
             precision,
             batches,
-            // It changes when kernels are compiled, not the engine.
-            specialization: _,
             dla_core,
             workspace_bytes,
             input_shapes,
@@ -323,7 +321,6 @@ impl EngineCache {
         let key = EngineKey::new(model, options, library.version())?;
         let load_options = LoadOptions {
             dla_core: options.dla_core,
-            specialization: options.specialization,
             runtime_cache: None,
         };
         let kept = |engine, key, was_built| KeptEngine {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use cust::sys;
 
-use super::builder::{Specialization, dla_core};
+use super::builder::dla_core;
 use super::error::TensorRtError;
 use super::library::Library;
 use super::log;
+use super::profile::{self, Profile, batches_of, common_batches};
 use super::shim::{MAX_RANK, OK, Shim, ShimMessage, ShimTensor, handle};
 use super::tensor::TensorSpec;
 use crate::cuda::driver::check;
@@ -31,29 +32,12 @@ struct Loaded {
     profiles: Vec<Profile>,
 }
 
-/// An optimisation profile that takes images of the engine's size.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Profile {
-    index: i32,
-    batches: RangeInclusive<u32>,
-}
-
 /// How an engine file is loaded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions<'a> {
     pub dla_core: Option<u32>,
-    pub specialization: Specialization,
     /// The kernels that [`Engine::runtime_cache`] gave in an earlier process.
     pub runtime_cache: Option<&'a [u8]>,
-}
-
-/// The scratch memory of a context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scratch {
-    /// TensorRT allocates it.
-    Own,
-    /// [`Context::set_scratch`] says where it is.
-    Shared,
 }
 
 // SAFETY: `nvinfer1::ICudaEngine` is documented as safe to use from several threads at once.
@@ -96,7 +80,6 @@ impl Engine {
                 plan.as_ptr().cast(),
                 plan.len(),
                 dla_core(options.dla_core),
-                options.specialization.number(),
                 jit,
                 jit_size,
                 &mut message,
@@ -128,7 +111,7 @@ impl Engine {
     }
 
     pub fn takes(&self, batch: u32) -> bool {
-        self.loaded.profile(batch).is_some()
+        profile::find(&self.loaded.profiles, batch).is_some()
     }
 
     pub fn max_batch(&self) -> u32 {
@@ -136,12 +119,6 @@ impl Engine {
             .map(|batches| *batches.end())
             .max()
             .unwrap_or(1)
-    }
-
-    /// Bytes of scratch memory on the GPU for each context at most, on top of the weights.
-    pub fn device_memory_size(&self) -> u64 {
-        // SAFETY: the engine is loaded.
-        unsafe { (self.loaded.shim.device_memory)(self.loaded.engine.as_ptr()) }
     }
 
     /// The kernels that TensorRT-RTX compiled since the engine was loaded, and those it was loaded with. None in
@@ -158,28 +135,14 @@ impl Engine {
     /// # Errors
     /// [`TensorRtError::Load`], mostly because the GPU's memory is full.
     pub fn new_context(&self) -> Result<Context, TensorRtError> {
-        let smallest = self.batches().map(|batches| *batches.start()).min();
-        self.context(smallest.unwrap_or(1), Scratch::Own)
-    }
-
-    /// A context for one batch size, that needs a [`Context::set_scratch`] before it runs.
-    ///
-    /// # Errors
-    /// [`TensorRtError::Load`]; [`TensorRtError::Run`] where the engine does not take this batch.
-    pub fn new_context_for(&self, batch: u32) -> Result<Context, TensorRtError> {
-        self.context(batch, Scratch::Shared)
-    }
-
-    fn context(&self, batch: u32, scratch: Scratch) -> Result<Context, TensorRtError> {
         let Loaded { shim, engine, .. } = &*self.loaded;
-        let profile = self.loaded.profile_of(batch)?.index;
+        let smallest = self.batches().map(|batches| *batches.start()).min();
+        let batch = smallest.unwrap_or(1);
+        let profile = profile::require(&self.loaded.profiles, batch)?.index;
         let mut message = ShimMessage::empty();
         log::take_first_error();
         // SAFETY: the engine is loaded and has this profile.
-        let context = unsafe {
-            let own = (scratch == Scratch::Own).into();
-            (shim.create_context)(engine.as_ptr(), profile, own, &mut message)
-        };
+        let context = unsafe { (shim.create_context)(engine.as_ptr(), profile, &mut message) };
         let mut context = Context {
             context: handle(context, &message, TensorRtError::Load)?,
             profile,
@@ -247,65 +210,6 @@ impl Loaded {
         }
         Ok(())
     }
-
-    /// The profile with the fewest other batches that takes this one.
-    fn profile(&self, batch: u32) -> Option<&Profile> {
-        let profiles = self.profiles.iter();
-        profiles
-            .filter(|profile| profile.batches.contains(&batch))
-            .min_by_key(|profile| profile.batches.end() - profile.batches.start())
-    }
-
-    fn profile_of(&self, batch: u32) -> Result<&Profile, TensorRtError> {
-        self.profile(batch).ok_or_else(|| {
-            let profiles = self.profiles.iter();
-            let taken: Vec<String> = profiles.map(|profile| range(&profile.batches)).collect();
-            TensorRtError::Run(format!(
-                "it takes batches of {}, not {batch}",
-                taken.join(", ")
-            ))
-        })
-    }
-}
-
-fn range(batches: &RangeInclusive<u32>) -> String {
-    match (batches.start(), batches.end()) {
-        (least, most) if least == most => least.to_string(),
-        (least, most) => format!("{least} to {most}"),
-    }
-}
-
-/// Smallest and largest batch of an input in a profile; nothing where its images are of another size there.
-fn batches_of(spec: &TensorSpec, tensor: &ShimTensor) -> (i64, i64) {
-    let mut sizes = (1..).zip(spec.shape.iter().skip(1));
-    let fits = sizes.all(|(axis, size): (usize, &i64)| {
-        (tensor.minimum[axis]..=tensor.maximum[axis]).contains(size)
-    });
-    if fits {
-        (tensor.minimum[0], tensor.maximum[0])
-    } else {
-        (1, 0)
-    }
-}
-
-/// The batches that every input takes.
-fn common_batches(inputs: &[(String, (i64, i64))]) -> Result<RangeInclusive<u32>, TensorRtError> {
-    let smallest = inputs.iter().map(|(_, (least, _))| *least).max();
-    let largest = inputs.iter().map(|(_, (_, most))| *most).min();
-    let range = smallest.zip(largest).and_then(|(smallest, largest)| {
-        let range = u32::try_from(smallest).ok()?..=u32::try_from(largest).ok()?;
-        (*range.start() >= 1 && !range.is_empty()).then_some(range)
-    });
-    range.ok_or_else(|| {
-        let seen: Vec<String> = inputs
-            .iter()
-            .map(|(name, (least, most))| format!("{name} takes {least} to {most}"))
-            .collect();
-        TensorRtError::Load(format!(
-            "its inputs have no batch in common ({})",
-            seen.join(", ")
-        ))
-    })
 }
 
 /// What Ultralytics writes before the engine in its `.engine` files: a JSON text, after its length as four bytes,
@@ -340,8 +244,8 @@ impl Drop for Context {
 
 impl Context {
     /// Sets the batch of all inputs, and the profile that takes it. Changing it makes the next [`Context::enqueue`] do
-    /// work on the host that a CUDA graph cannot capture: run once, then capture. Graphs captured of another batch of
-    /// this context must not run any more: [`super::Network`] has a context for each.
+    /// work on the host that a CUDA graph cannot capture: run once, then capture. A graph is good as long as the
+    /// context that it was captured from stays as it was, so each batch that has one needs a context of its own.
     ///
     /// # Errors
     /// [`TensorRtError::Run`] where the engine does not take this batch.
@@ -352,7 +256,7 @@ impl Context {
             names,
             ..
         } = &*self.loaded;
-        let profile = self.loaded.profile_of(batch)?.index;
+        let profile = profile::require(&self.loaded.profiles, batch)?.index;
         log::take_first_error();
         if profile != self.profile {
             // SAFETY: the context is alive and its engine has this profile.
@@ -428,19 +332,6 @@ impl Context {
         })
     }
 
-    /// Where its scratch memory lies from the next [`Context::enqueue`] on.
-    ///
-    /// # Safety
-    /// The context is one of [`Engine::new_context_for`]. `address` is [`Engine::device_memory_size`] bytes of the
-    /// current GPU, aligned to 256, or null where that is 0. They live as long as work enqueued with them runs,
-    /// in which time nothing else uses them.
-    pub unsafe fn set_scratch(&mut self, address: u64) {
-        // SAFETY: the context is alive; the rest is the caller's promise.
-        unsafe {
-            (self.loaded.shim.set_memory)(self.context.as_ptr(), address as *mut c_void);
-        }
-    }
-
     /// Puts one run on a stream and returns at once. The stream may be capturing a CUDA graph, once this batch has run
     /// without.
     ///
@@ -486,16 +377,5 @@ mod tests {
         for file in [&b"ftrt engine"[..], b"", b"abc", b"\x02\0\0\0[]engine"] {
             assert_eq!(split_metadata(file), (None, file));
         }
-    }
-
-    #[test]
-    fn the_batches_of_an_engine_are_those_all_inputs_take() {
-        let input = |name: &str, least, most| (name.to_owned(), (least, most));
-        let dynamic = [input("images", 1, 8), input("sizes", 2, 16)];
-        assert_eq!(common_batches(&dynamic).unwrap(), 2..=8);
-        assert_eq!(common_batches(&[input("images", 1, 1)]).unwrap(), 1..=1);
-        let disjoint = [input("images", 1, 2), input("sizes", 4, 4)];
-        let sentence = common_batches(&disjoint).unwrap_err().to_string();
-        assert!(sentence.contains("sizes takes 4 to 4"), "{sentence}");
     }
 }

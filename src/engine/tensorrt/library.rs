@@ -94,14 +94,16 @@ impl Library {
         self.version
     }
 
-    pub fn is_rtx(&self) -> bool {
-        self.version.is_rtx
-    }
-
     /// Whether element types are those of the model alone. Then float16 has to be in the ONNX graph; else TensorRT
     /// chooses float16 itself where [`super::BuildOptions::precision`] lets it.
     pub fn is_strongly_typed(&self) -> bool {
         self.shim.is_strongly_typed != 0
+    }
+
+    /// Whether a quantised model computes in int8. TensorRT-RTX up to 1.6 refuses convolutions in it, so that for other
+    /// types it has to be taken out of the graph.
+    pub fn has_int8_convolutions(&self) -> bool {
+        !self.version.is_rtx || (self.version.major, self.version.minor) >= (1, 7)
     }
 
     /// Whether a build reports its steps and can be cancelled in the middle; TensorRT 8 can do neither.

@@ -3,7 +3,6 @@
 //! - [`library()`] opens the library at run time and picks the shim made for its version;
 //! - [`build`] turns an ONNX model into an engine file;
 //! - [`Engine`] is a loaded engine file, [`Context`] runs it on a CUDA stream;
-//! - [`Network`] runs batches of several sizes, each by a context of its own;
 //! - [`EngineCache`] keeps engine files, so that a model is built once for each GPU;
 //! - `shim.cpp` is the only C++: TensorRT's interface, which is C++ alone, behind the C interface of `shim.h`.
 //!
@@ -20,18 +19,15 @@ mod engine;
 mod error;
 mod library;
 mod log;
-mod network;
+mod profile;
 mod shim;
 mod tensor;
 mod version;
 
-pub use builder::{
-    Batches, BuildOptions, DeviceIdentity, OnnxModel, Precision, Progress, Specialization, build,
-};
+pub use builder::{Batches, BuildOptions, DeviceIdentity, OnnxModel, Precision, Progress, build};
 pub use cache::{CacheError, EngineCache, EngineKey, Entry, KeptEngine};
 pub use engine::{Context, Engine, LoadOptions, split_metadata};
 pub use error::TensorRtError;
 pub use library::{Library, built_for, library};
-pub use network::{BatchStrategy, Network};
 pub use tensor::{DataType, TensorSpec};
 pub use version::Version;

@@ -25,7 +25,7 @@ struct Engine
     Owned<ICudaEngine> engine;
 #if IS_RTX
     Owned<IRuntimeCache> cache;
-    DynamicShapesKernelSpecializationStrategy specialization;
+    Owned<IRuntimeConfig> config; // made the cache; each context has one of its own
 #endif
 };
 
@@ -44,23 +44,22 @@ IExecutionContext &context_of(void *handle) noexcept
 
 #if IS_RTX
 // TensorRT-RTX compiles kernels when they are first needed; what is compiled goes into the cache.
-bool prepare_runtime_cache(Engine &engine, int32_t specialization, void const *jit, size_t jit_size) noexcept
+bool prepare_runtime_cache(Engine &engine, void const *jit, size_t jit_size) noexcept
 {
-    Owned<IRuntimeConfig> config(engine.engine->createRuntimeConfig());
-    if (!config)
+    engine.config.reset(engine.engine->createRuntimeConfig());
+    if (!engine.config)
         return false;
-    engine.cache.reset(config->createRuntimeCache());
+    engine.cache.reset(engine.config->createRuntimeCache());
     if (!engine.cache)
         return false;
     if (jit != nullptr && !engine.cache->deserialize(jit, jit_size))
         engine.cache->reset();
-    engine.specialization = static_cast<DynamicShapesKernelSpecializationStrategy>(specialization);
     return true;
 }
 #endif
 
-void *load(void *handle, void const *plan, size_t size, int32_t dla_core, [[maybe_unused]] int32_t specialization,
-    [[maybe_unused]] void const *jit, [[maybe_unused]] size_t jit_size, ShimMessage *message) noexcept
+void *load(void *handle, void const *plan, size_t size, int32_t dla_core, [[maybe_unused]] void const *jit,
+    [[maybe_unused]] size_t jit_size, ShimMessage *message) noexcept
 {
     return guarded<void *>(message, nullptr, [&]() -> void * {
         Library &library = *static_cast<Library *>(handle);
@@ -83,7 +82,7 @@ void *load(void *handle, void const *plan, size_t size, int32_t dla_core, [[mayb
         }
 #endif
 #if IS_RTX
-        if (!prepare_runtime_cache(*engine, specialization, jit, jit_size))
+        if (!prepare_runtime_cache(*engine, jit, jit_size))
             return nullptr;
 #endif
         return engine.release();
@@ -126,21 +125,12 @@ int32_t tensor(void *handle, int32_t index, int32_t profile, ShimTensor *tensor)
     Dims const minimum = engine.getProfileShape(name, profile, OptProfileSelector::kMIN);
     bool const has_profile = minimum.nbDims == shape.nbDims;
     copy_dimensions(has_profile ? minimum : shape, tensor->minimum);
-    auto const of_profile
-        = [&](OptProfileSelector selector) { return has_profile ? engine.getProfileShape(name, profile, selector) : shape; };
+    auto const of_profile = [&](OptProfileSelector selector) {
+        return has_profile ? engine.getProfileShape(name, profile, selector) : shape;
+    };
     copy_dimensions(of_profile(OptProfileSelector::kOPT), tensor->optimum);
     copy_dimensions(of_profile(OptProfileSelector::kMAX), tensor->maximum);
     return SHIM_OK;
-}
-
-uint64_t device_memory(void *handle) noexcept
-{
-    ICudaEngine const &engine = *static_cast<Engine *>(handle)->engine;
-#if IS_STRONGLY_TYPED
-    return static_cast<uint64_t>(engine.getDeviceMemorySizeV2());
-#else
-    return engine.getDeviceMemorySize();
-#endif
 }
 
 int32_t runtime_cache([[maybe_unused]] void *handle, [[maybe_unused]] ShimBlob *blob) noexcept
@@ -156,23 +146,19 @@ int32_t runtime_cache([[maybe_unused]] void *handle, [[maybe_unused]] ShimBlob *
 #endif
 }
 
-IExecutionContext *make_context(Engine &engine, [[maybe_unused]] Context &context, bool own_memory) noexcept
+IExecutionContext *make_context(Engine &engine, [[maybe_unused]] Context &context) noexcept
 {
-#if NV_TENSORRT_MAJOR == 8 && !IS_RTX
-    return own_memory ? engine.engine->createExecutionContext() : engine.engine->createExecutionContextWithoutDeviceMemory();
-#else
-    auto const allocation
-        = own_memory ? ExecutionContextAllocationStrategy::kSTATIC : ExecutionContextAllocationStrategy::kUSER_MANAGED;
 #if IS_RTX
     context.config.reset(engine.engine->createRuntimeConfig());
     if (!context.config || !context.config->setRuntimeCache(*engine.cache))
         return nullptr;
-    context.config->setDynamicShapesKernelSpecializationStrategy(engine.specialization);
-    context.config->setExecutionContextAllocationStrategy(allocation);
+    // Kernels for a batch that is one of several are compiled before its first run, so that a CUDA graph captured
+    // after that holds the fast ones.
+    context.config->setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy::kEAGER);
+    context.config->setExecutionContextAllocationStrategy(ExecutionContextAllocationStrategy::kSTATIC);
     return engine.engine->createExecutionContext(context.config.get());
 #else
-    return engine.engine->createExecutionContext(allocation);
-#endif
+    return engine.engine->createExecutionContext();
 #endif
 }
 
@@ -180,17 +166,18 @@ int32_t set_profile(void *handle, int32_t profile) noexcept
 {
     IExecutionContext &context = context_of(handle);
     // Only the first context of an engine of TensorRT 8 has a profile from the start.
-    bool const done = context.getOptimizationProfile() == profile || context.setOptimizationProfileAsync(profile, nullptr);
+    bool const done
+        = context.getOptimizationProfile() == profile || context.setOptimizationProfileAsync(profile, nullptr);
     return done ? SHIM_OK : SHIM_FAILED;
 }
 
-void *create_context(void *handle, int32_t profile, int32_t own_memory, ShimMessage *message) noexcept
+void *create_context(void *handle, int32_t profile, ShimMessage *message) noexcept
 {
     return guarded<void *>(message, nullptr, [&]() -> void * {
         Owned<Context> context(new (std::nothrow) Context);
         if (!context)
             return nullptr;
-        context->context.reset(make_context(*static_cast<Engine *>(handle), *context, own_memory != 0));
+        context->context.reset(make_context(*static_cast<Engine *>(handle), *context));
         if (!context->context || set_profile(context.get(), profile) != SHIM_OK)
             return nullptr;
         return context.release();
@@ -200,12 +187,6 @@ void *create_context(void *handle, int32_t profile, int32_t own_memory, ShimMess
 void destroy_context(void *handle) noexcept
 {
     delete static_cast<Context *>(handle);
-}
-
-// Every release has this call; later ones add one that takes the size too, for weights that are streamed.
-void set_memory(void *handle, void *address) noexcept
-{
-    context_of(handle).setDeviceMemory(address);
 }
 
 int32_t set_shape(void *handle, char const *name, int64_t const *dimensions, int32_t rank) noexcept
@@ -270,11 +251,9 @@ extern "C" Shim const RSDETECTNET_SHIM = {
     tensor_count,
     profile_count,
     tensor,
-    device_memory,
     runtime_cache,
     create_context,
     destroy_context,
-    set_memory,
     set_profile,
     set_shape,
     shape,

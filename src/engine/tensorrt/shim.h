@@ -99,23 +99,19 @@ typedef struct {
     int32_t (*build)(void *library, const ShimBuildRequest *request, ShimBlob *plan, ShimMessage *message);
     void (*release)(ShimBlob *blob);
 
-    // `jit` holds what `runtime_cache` gave earlier, or is null. `specialization` counts as
-    // nvinfer1::DynamicShapesKernelSpecializationStrategy and says nothing to TensorRT proper.
-    void *(*load)(void *library, const void *plan, size_t size, int32_t dla_core, int32_t specialization,
-        const void *jit, size_t jit_size, ShimMessage *message);
+    // `jit` holds what `runtime_cache` gave earlier, or is null.
+    void *(*load)(void *library, const void *plan, size_t size, int32_t dla_core, const void *jit, size_t jit_size,
+        ShimMessage *message);
     void (*unload)(void *engine);
     int32_t (*tensor_count)(void *engine);
     int32_t (*profile_count)(void *engine);
     int32_t (*tensor)(void *engine, int32_t index, int32_t profile, ShimTensor *tensor);
-    uint64_t (*device_memory)(void *engine); // bytes for each context
     // Kernels compiled so far (TensorRT-RTX); SHIM_FAILED where there is no such thing.
     int32_t (*runtime_cache)(void *engine, ShimBlob *blob);
 
-    // With `own_memory` 0 the context needs a `set_memory` before it runs. Profiles are set by work on the default
-    // stream, which must be done before the context runs.
-    void *(*create_context)(void *engine, int32_t profile, int32_t own_memory, ShimMessage *message);
+    // Profiles are set by work on the default stream, which must be done before the context runs.
+    void *(*create_context)(void *engine, int32_t profile, ShimMessage *message);
     void (*destroy_context)(void *context);
-    void (*set_memory)(void *context, void *address); // at least `device_memory` bytes, in use while it runs
     int32_t (*set_profile)(void *context, int32_t profile);
     int32_t (*set_shape)(void *context, const char *name, const int64_t *dimensions, int32_t rank);
     int32_t (*shape)(void *context, const char *name, int64_t *dimensions); // the rank; -1: unknown

@@ -147,7 +147,6 @@ pub struct Shim {
         plan: *const c_void,
         size: usize,
         dla_core: i32,
-        specialization: i32,
         jit: *const c_void,
         jit_size: usize,
         *mut ShimMessage,
@@ -157,17 +156,11 @@ pub struct Shim {
     pub profile_count: unsafe extern "C" fn(engine: *mut c_void) -> i32,
     pub tensor:
         unsafe extern "C" fn(engine: *mut c_void, index: i32, profile: i32, *mut ShimTensor) -> i32,
-    pub device_memory: unsafe extern "C" fn(engine: *mut c_void) -> u64,
     pub runtime_cache: unsafe extern "C" fn(engine: *mut c_void, *mut ShimBlob) -> i32,
 
-    pub create_context: unsafe extern "C" fn(
-        engine: *mut c_void,
-        profile: i32,
-        own_memory: i32,
-        *mut ShimMessage,
-    ) -> *mut c_void,
+    pub create_context:
+        unsafe extern "C" fn(engine: *mut c_void, profile: i32, *mut ShimMessage) -> *mut c_void,
     pub destroy_context: unsafe extern "C" fn(context: *mut c_void),
-    pub set_memory: unsafe extern "C" fn(context: *mut c_void, address: *mut c_void),
     pub set_profile: unsafe extern "C" fn(context: *mut c_void, profile: i32) -> i32,
     pub set_shape: unsafe extern "C" fn(
         context: *mut c_void,

@@ -1,12 +1,13 @@
 //! An ONNX file as a value: what it says of itself, and the rewrites that engines need.
 //!
 //! `limits` and `tensor` check what comes from outside, `external_data` reads weights beside the file, `batch` lets
-//! a graph made for one picture take several, `byte_inputs` casts pictures of bytes before all else, `float16` has a
-//! graph compute in half precision.
+//! a graph made for one picture take several, `byte_inputs` casts pictures of bytes before all else, `dequantize`
+//! takes int8 out, `float16` has a graph compute in half precision.
 
 mod batch;
 mod byte_inputs;
 mod constants;
+mod dequantize;
 mod external_data;
 mod float16;
 mod limits;
@@ -43,6 +44,8 @@ pub enum OnnxError {
     FixedBatch(String),
     #[error("the ONNX model takes uint8, which cannot be cast before all else: {0}")]
     ByteInput(String),
+    #[error("the ONNX model is quantised in a way that cannot be taken out: {0}")]
+    Quantized(String),
     #[error("the ONNX model cannot be computed in float16: {0}")]
     Float16(String),
 }

@@ -145,18 +145,39 @@ pub fn unique(names: &mut HashSet<String>, stem: String) -> String {
     name
 }
 
+/// A node without attributes and with one output.
+pub fn simple(operator: &str, input: Vec<String>, output: String) -> NodeProto {
+    NodeProto {
+        name: Some(format!("{operator}_{output}")),
+        op_type: Some(operator.into()),
+        input,
+        output: vec![output],
+        ..Default::default()
+    }
+}
+
 pub fn cast(input: String, output: String, to: ElementType) -> NodeProto {
     NodeProto {
-        name: Some(format!("Cast_{output}")),
-        op_type: Some("Cast".into()),
-        input: vec![input],
-        output: vec![output],
         attribute: vec![AttributeProto {
             name: Some("to".into()),
             r#type: Some(AttributeType::Int.into()),
             i: Some((to as i32).into()),
             ..Default::default()
         }],
-        ..Default::default()
+        ..simple("Cast", vec![input], output)
     }
+}
+
+/// Whether operators of this name, in whatever domain, work with quantised numbers.
+pub fn is_of_quantization(operator: &str) -> bool {
+    matches!(
+        operator,
+        "QuantizeLinear"
+            | "DequantizeLinear"
+            | "DynamicQuantizeLinear"
+            | "QLinearConv"
+            | "QLinearMatMul"
+            | "ConvInteger"
+            | "MatMulInteger"
+    )
 }

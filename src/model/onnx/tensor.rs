@@ -137,6 +137,22 @@ pub fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     }
 }
 
+/// The values of an int8, uint8 or int32 tensor; none for other types and for data in another file.
+pub fn small_integers(tensor: &TensorProto) -> Option<Vec<i32>> {
+    if is_external(tensor) {
+        return None;
+    }
+    match (element(tensor), &tensor.raw_data) {
+        (ElementType::Int8, Some(raw)) => Some(raw.iter().map(|&v| (v as i8).into()).collect()),
+        (ElementType::Uint8, Some(raw)) => Some(raw.iter().map(|&v| v.into()).collect()),
+        (ElementType::Int32, Some(raw)) => Some(words(raw).map(i32::from_le_bytes).collect()),
+        (ElementType::Int8 | ElementType::Uint8 | ElementType::Int32, None) => {
+            Some(tensor.int32_data.clone())
+        }
+        _ => None,
+    }
+}
+
 fn words<const N: usize>(raw: &Bytes) -> impl Iterator<Item = [u8; N]> {
     raw.as_chunks().0.iter().copied()
 }

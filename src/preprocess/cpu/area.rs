@@ -4,8 +4,7 @@
 //! each output pixel become one number.
 
 use super::grid::Grid;
-use super::kernel::{InstructionSet, RowPair};
-use super::taps::tap;
+use super::kernel::{Component, InstructionSet};
 use crate::frame::SystemFrame;
 use crate::preprocess::{Placement, Shrinking};
 
@@ -23,12 +22,13 @@ pub struct Span {
 }
 
 impl Span {
-    /// The nearest two samples of a position.
+    /// The nearest two samples of a position; beyond the edges those of the edge.
     fn around(position: f64, samples: usize) -> Self {
-        let (first, weight) = tap(position, samples);
+        let position = position.clamp(0.0, samples.saturating_sub(1) as f64);
+        let (first, weight) = (position.floor(), position.fract() as f32);
         Self {
-            first,
-            last: (first + 1).min(samples - 1),
+            first: first as usize,
+            last: (first as usize + 1).min(samples - 1),
             lead: 1.0 - weight,
             inner: 0.0,
             trail: weight,
@@ -141,13 +141,8 @@ impl AreaSampler {
     }
 
     /// A component of the grid, by its place in [`Grid::components`], in the current output row.
-    pub fn component(&self, position: usize) -> RowPair<'_> {
+    pub fn component(&self, position: usize) -> Component<'_> {
         let width = self.columns.len();
-        let samples = &self.samples[position * width..][..width];
-        RowPair {
-            upper: samples,
-            lower: samples,
-            weight: 0.0,
-        }
+        Component::Ready(&self.samples[position * width..][..width])
     }
 }

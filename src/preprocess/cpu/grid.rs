@@ -2,6 +2,33 @@
 
 use crate::frame::PixelFormat;
 
+/// The bits of a sample that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    Eight,
+    /// In the upper part of a word of 16.
+    Ten,
+}
+
+impl Depth {
+    /// How many bits a sum of samples loses between columns, so that 16 remain at most: its samples are weighted with
+    /// 11 bits.
+    pub const fn horizontal_shift(self) -> u32 {
+        match self {
+            Self::Eight => 4,
+            Self::Ten => 5,
+        }
+    }
+
+    /// How many bits the upper half of such a sum, weighted with 11 bits again, has more than a sample.
+    pub const fn vertical_shift(self) -> u32 {
+        match self {
+            Self::Eight => 2,
+            Self::Ten => 1,
+        }
+    }
+}
+
 /// Samples that share one grid of positions: luma, chroma, or all three colours of an RGB pixel.
 ///
 /// The samples of a position are bits of the little-endian 32-bit word that begins at its first byte.
@@ -27,13 +54,11 @@ impl Grid {
         self.shifts.iter().enumerate().filter_map(present)
     }
 
-    /// How far the right neighbour's samples are shifted within the same word, if they lie in it.
-    pub fn neighbour_shift(&self) -> Option<u32> {
-        let sample = self.mask.ilog2() + 1;
-        let shift = 8 * self.step;
-        self.components()
-            .all(|(_, begin)| begin + shift + sample <= u32::BITS)
-            .then_some(shift)
+    pub fn depth(&self) -> Depth {
+        match self.mask {
+            UPPER_TEN => Depth::Ten,
+            _ => Depth::Eight,
+        }
     }
 
     /// The bytes of a sample.
@@ -150,6 +175,8 @@ pub fn grids(format: PixelFormat) -> &'static [Grid] {
         PixelFormat::Bgra | PixelFormat::Bgrx => {
             const { &[full(4, BYTE, [Some(16), Some(8), Some(0)])] }
         }
-        PixelFormat::Argb => const { &[full(4, BYTE, [Some(8), Some(16), Some(24)])] },
+        PixelFormat::Argb | PixelFormat::Xrgb => {
+            const { &[full(4, BYTE, [Some(8), Some(16), Some(24)])] }
+        }
     }
 }

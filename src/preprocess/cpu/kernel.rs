@@ -4,49 +4,58 @@
 //! instructions. The rows they share are short enough to stay in the first-level cache.
 
 use super::TensorElement;
+use super::aligned::Aligned;
 use super::area::{Rows, Span};
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
-use super::grid::Grid;
-use super::taps::Taps;
+use super::grid::{Depth, Grid};
+use super::taps::{BLOCK, Taps};
 
 /// Pixels that are finished by channel before they are interleaved.
 const SEGMENT: usize = 256;
 
-/// Rows as wide as the output, reused for every row.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    /// Words read from a source row, at the left and right sample of each output pixel.
-    words: [Vec<u32>; 2],
-    /// The components of an output row.
-    samples: [Vec<f32>; 3],
-}
+/// The components of an output row, with room for whole blocks; reused for every row.
+#[derive(Debug)]
+pub struct Scratch([Aligned<f32>; 3]);
 
 impl Scratch {
     pub fn new(width: usize) -> Self {
-        let row = |_| vec![0.0; width];
-        Self {
-            words: [vec![0; width], vec![0; width]],
-            samples: [0, 1, 2].map(row),
-        }
-    }
-
-    /// Has room for rows of this width.
-    pub fn fit(&mut self, width: usize) {
-        self.words.iter_mut().for_each(|row| row.resize(width, 0));
-        self.samples
-            .iter_mut()
-            .for_each(|row| row.resize(width, 0.0));
+        Self([0, 1, 2].map(|_| Aligned::new(width.next_multiple_of(BLOCK))))
     }
 }
 
-/// One component at the output's columns, in the source rows above and below an output row.
+/// Words of a source row, at the left and right sample of each output pixel.
+#[derive(Debug)]
+pub struct Words([Vec<u32>; 2]);
+
+impl Words {
+    pub fn new(width: usize) -> Self {
+        Self([vec![0; width], vec![0; width]])
+    }
+}
+
+/// A source row to be interpolated.
+pub struct Task<'a> {
+    pub row: &'a [u8],
+    /// Room for each component, one after another, each in a padded row.
+    pub sums: &'a mut [u16],
+}
+
+/// One component at the output's columns.
+#[derive(Clone, Copy)]
+pub enum Component<'a> {
+    /// What it is in the output row.
+    Ready(&'a [f32]),
+    Between(RowPair<'a>),
+}
+
+/// One component in the source rows above and below an output row, interpolated between columns.
 #[derive(Clone, Copy)]
 pub struct RowPair<'a> {
-    pub upper: &'a [f32],
-    pub lower: &'a [f32],
-    /// Weight of the lower row, 0 to 1.
-    pub weight: f32,
+    pub upper: &'a [u16],
+    pub lower: &'a [u16],
+    pub weights: [u16; 2],
+    pub depth: Depth,
 }
 
 /// From samples to the values of one of the tensor's channels:
@@ -82,22 +91,18 @@ impl InstructionSet {
         Self::Baseline
     }
 
-    /// Interpolates each component of a grid's row to the output's columns; `out` has them one after another.
-    pub fn sample_row(
+    /// Interpolates each component of a grid's rows to the output's columns.
+    pub fn sample_rows<const ROWS: usize>(
         self,
         grid: &Grid,
-        row: &[u8],
         taps: &Taps,
-        scratch: &mut Scratch,
-        out: &mut [f32],
+        words: &mut Words,
+        rows: [Task<'_>; ROWS],
     ) {
-        let portable = |row: &[u8], taps: &Taps, step, words: [&mut [u32]; 2]| {
-            gather(row, &taps.offsets, step, words);
-        };
         match self {
-            Self::Baseline => sample_row(portable, grid, row, taps, scratch, out),
+            Self::Baseline => sample_rows(grid, taps, words, rows),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(detected) => detected.sample_row(grid, row, taps, scratch, out),
+            Self::Avx2(detected) => detected.sample_rows(grid, taps, words, rows),
         }
     }
 
@@ -118,12 +123,12 @@ impl InstructionSet {
         }
     }
 
-    /// A component between its two rows; `out` is where it goes if it must be computed.
-    pub fn mix<'a>(self, pair: RowPair<'a>, out: &'a mut [f32]) -> &'a [f32] {
+    /// A component in the output row; `out` is where it goes if it must be computed.
+    pub fn mix<'a>(self, component: Component<'a>, out: &'a mut [f32]) -> &'a [f32] {
         match self {
-            Self::Baseline => mix(pair, out),
+            Self::Baseline => mix(between_rows, component, out),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(detected) => detected.mix(pair, out),
+            Self::Avx2(detected) => detected.mix(component, out),
         }
     }
 
@@ -144,13 +149,13 @@ impl InstructionSet {
     /// Interpolates between rows and finishes the output row.
     pub fn finish_row<T: TensorElement>(
         self,
-        components: [RowPair<'_>; 3],
+        components: [Option<Component<'_>>; 3],
         finish: &[Finish; 3],
         scratch: &mut Scratch,
         target: Target<'_, T>,
     ) {
         match self {
-            Self::Baseline => finish_row(components, finish, scratch, target),
+            Self::Baseline => finish_row(between_rows, components, finish, scratch, target),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(detected) => detected.finish_row(components, finish, scratch, target),
         }
@@ -172,11 +177,12 @@ fn partial_word_at(row: &[u8], offset: usize) -> u32 {
     bytes.fold(0, |word, &byte| word << 8 | u32::from(byte))
 }
 
-/// Reads the words at the offsets into the first row and, where a step is given, those so many bytes later
-/// into the second.
+/// Reads the words that begin at the offsets into the first row and, where a distance is given, those so many bytes
+/// later into the second.
 #[inline(always)]
-pub fn gather(row: &[u8], offsets: &[u32], step: Option<u32>, [left, right]: [&mut [u32]; 2]) {
-    let Some(step) = step else {
+fn gather(row: &[u8], offsets: &[u32], distance: Option<usize>, words: &mut Words) {
+    let [left, right] = &mut words.0;
+    let Some(distance) = distance else {
         for (offset, word) in offsets.iter().zip(left) {
             *word = word_at(row, *offset as usize);
         }
@@ -188,52 +194,67 @@ pub fn gather(row: &[u8], offsets: &[u32], step: Option<u32>, [left, right]: [&m
             Some(&[a, b, c, d, e, f, g, h]) => {
                 let both = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
                 *left = both as u32;
-                *right = (both >> (8 * step)) as u32;
+                *right = (both >> (8 * distance)) as u32;
             }
             _ => {
                 *left = word_at(row, offset);
-                *right = word_at(row, offset + step as usize);
+                *right = word_at(row, offset + distance);
             }
         }
     }
 }
 
+/// Interpolates each component of a grid's rows between columns, by rule 3 of [`crate::preprocess`].
 #[inline(always)]
-pub fn sample_row(
-    gather: impl Fn(&[u8], &Taps, Option<u32>, [&mut [u32]; 2]),
+pub fn sample_rows<const ROWS: usize>(
     grid: &Grid,
-    row: &[u8],
     taps: &Taps,
-    scratch: &mut Scratch,
-    out: &mut [f32],
+    words: &mut Words,
+    rows: [Task<'_>; ROWS],
 ) {
-    let [left, right] = &mut scratch.words;
-    let neighbour_shift = grid.neighbour_shift();
-    let step = neighbour_shift.is_none().then_some(grid.step);
-    gather(row, taps, step, [left, right]);
-    let left: &[u32] = left;
-    let right = if step.is_some() { right } else { left };
-    let neighbour_shift = neighbour_shift.unwrap_or(0);
-    let rows = out.chunks_exact_mut(taps.offsets.len());
-    for ((_, shift), out) in grid.components().zip(rows) {
-        let shifts = [shift, shift + neighbour_shift];
-        interpolate([left, right], shifts, grid.mask, &taps.weights, out);
+    const EIGHT: u32 = Depth::Eight.horizontal_shift();
+    const TEN: u32 = Depth::Ten.horizontal_shift();
+    let neighbour_shift = 8 * taps.neighbour as u32;
+    let sample_bits = grid.mask.ilog2() + 1;
+    let in_same_word = |shift: u32| shift + neighbour_shift + sample_bits <= u32::BITS;
+    let same_word = grid.components().all(|(_, shift)| in_same_word(shift));
+    for Task { row, sums } in rows {
+        let distance = (!same_word).then_some(taps.neighbour);
+        gather(row, &taps.offsets, distance, words);
+        let [left, right] = &words.0;
+        let (right, to_right) = match same_word {
+            true => (left, neighbour_shift),
+            false => (right, 0),
+        };
+        let components = sums.chunks_exact_mut(taps.padded_width());
+        for ((_, shift), sums) in grid.components().zip(components) {
+            let shifts = [shift, shift + to_right];
+            match grid.depth() {
+                Depth::Eight => {
+                    between_columns::<0xff, 0, EIGHT>([left, right], shifts, taps, sums)
+                }
+                Depth::Ten => between_columns::<0x3ff, 6, TEN>([left, right], shifts, taps, sums),
+            }
+        }
     }
 }
 
+/// `MASK` are the bits of a sample once it is shifted `DOWN`; sums lose `SHIFT` bits.
 #[inline(always)]
-fn interpolate(
+fn between_columns<const MASK: u32, const DOWN: u32, const SHIFT: u32>(
     [left, right]: [&[u32]; 2],
     [left_shift, right_shift]: [u32; 2],
-    mask: u32,
-    weights: &[f32],
-    out: &mut [f32],
+    taps: &Taps,
+    sums: &mut [u16],
 ) {
-    for (((out, left), right), weight) in out.iter_mut().zip(left).zip(right).zip(weights) {
-        // Masked samples fit 16 bits; signed integers convert in one instruction, unsigned ones do not.
-        let left = ((left >> left_shift) & mask) as i32 as f32;
-        let right = ((right >> right_shift) & mask) as i32 as f32;
-        *out = left + weight * (right - left);
+    let words = left.iter().zip(right);
+    let weights = taps.left_weights.iter().zip(&taps.right_weights);
+    for ((sum, (left, right)), (left_weight, right_weight)) in
+        sums.iter_mut().zip(words).zip(weights)
+    {
+        let left = (left >> (left_shift + DOWN) & MASK) as i32 * i32::from(*left_weight);
+        let right = (right >> (right_shift + DOWN) & MASK) as i32 * i32::from(*right_weight);
+        *sum = ((left + right) as u32 >> SHIFT) as u16;
     }
 }
 
@@ -325,17 +346,22 @@ fn merge_columns<const STEP: usize>(
 
 #[inline(always)]
 pub fn finish_row<T: TensorElement>(
-    components: [RowPair<'_>; 3],
+    between_rows: impl Fn(RowPair<'_>, &mut [f32]) + Copy,
+    components: [Option<Component<'_>>; 3],
     finish: &[Finish; 3],
     scratch: &mut Scratch,
     target: Target<'_, T>,
 ) {
-    let [first, second, third] = &mut scratch.samples;
-    let samples = [
-        mix(components[0], first),
-        mix(components[1], second),
-        mix(components[2], third),
+    let Scratch([first, second, third]) = scratch;
+    let mixed = [
+        components[0].map(|component| mix(between_rows, component, first)),
+        components[1].map(|component| mix(between_rows, component, second)),
+        components[2].map(|component| mix(between_rows, component, third)),
     ];
+    let Some(any) = mixed.into_iter().flatten().next() else {
+        return;
+    };
+    let samples = mixed.map(|samples| samples.unwrap_or(any));
     match target {
         Target::Planar(channels) => {
             for (finish, channel) in finish.iter().zip(channels) {
@@ -360,29 +386,79 @@ pub fn finish_row<T: TensorElement>(
     }
 }
 
-/// A component between its two rows.
+/// A component in the output row.
 #[inline(always)]
-pub fn mix<'a>(pair: RowPair<'a>, out: &'a mut [f32]) -> &'a [f32] {
-    if pair.weight == 0.0 {
-        return pair.upper;
+pub fn mix<'a>(
+    between_rows: impl Fn(RowPair<'_>, &mut [f32]),
+    component: Component<'a>,
+    out: &'a mut [f32],
+) -> &'a [f32] {
+    match component {
+        Component::Ready(samples) => samples,
+        Component::Between(pair) => {
+            between_rows(pair, out);
+            out
+        }
     }
+}
+
+/// Interpolates between rows, by rule 3 of [`crate::preprocess`].
+#[inline(always)]
+pub fn between_rows(pair: RowPair<'_>, out: &mut [f32]) {
+    let shift = pair.depth.vertical_shift();
+    // The colour transform takes words with the ten bits in their upper part.
+    let up = match pair.depth {
+        Depth::Eight => 0,
+        Depth::Ten => 6,
+    };
+    let upper_half = |weight: u16, sum: u16| (u32::from(weight) * u32::from(sum)) >> 16;
+    let [above, below] = pair.weights;
+    let half = 1 << shift >> 1;
     for ((out, upper), lower) in out.iter_mut().zip(pair.upper).zip(pair.lower) {
-        *out = upper + pair.weight * (lower - upper);
+        let sum = upper_half(above, *upper) + upper_half(below, *lower);
+        // Signed integers convert in one instruction, unsigned ones do not.
+        *out = (((sum + half) >> shift) << up) as i32 as f32;
     }
-    out
 }
 
 #[inline(always)]
 pub fn finish_channel<T: TensorElement>(samples: [&[f32]; 3], finish: &Finish, out: &mut [T]) {
+    let [a, b, c] = samples;
+    let terms = [
+        (finish.matrix[0], a),
+        (finish.matrix[1], b),
+        (finish.matrix[2], c),
+    ];
+    let mut counting = terms.into_iter().filter(|(weight, _)| *weight != 0.0);
+    match (counting.next(), counting.next(), counting.next()) {
+        (Some((x, a)), None, None) => finish_terms(finish, out, a, |a| x * a),
+        (Some((x, a)), Some((y, b)), None) => {
+            finish_terms(finish, out, a.iter().zip(b), |(a, b)| x * a + y * b);
+        }
+        _ => {
+            let [x, y, z] = finish.matrix;
+            finish_terms(finish, out, a.iter().zip(b).zip(c), |((a, b), c)| {
+                x * a + y * b + z * c
+            });
+        }
+    }
+}
+
+#[inline(always)]
+fn finish_terms<T: TensorElement, S>(
+    finish: &Finish,
+    out: &mut [T],
+    samples: impl IntoIterator<Item = S>,
+    sum: impl Fn(S) -> f32,
+) {
     let Finish {
-        matrix: [x, y, z],
         offset,
         mean,
         scale,
+        ..
     } = *finish;
-    let [a, b, c] = samples;
-    for (((out, a), b), c) in out.iter_mut().zip(a).zip(b).zip(c) {
-        let color = x * a + y * b + z * c + offset;
+    for (out, samples) in out.iter_mut().zip(samples) {
+        let color = sum(samples) + offset;
         *out = T::from_f32((color.clamp(0.0, 255.0) - mean) * scale);
     }
 }

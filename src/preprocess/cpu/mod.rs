@@ -1,5 +1,6 @@
 //! Preprocessing of frames in system memory, on one core, by the rules of [`super`].
 
+mod aligned;
 mod area;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -7,13 +8,14 @@ pub(crate) mod bilinear;
 pub(crate) mod grid;
 pub(crate) mod kernel;
 mod padding;
+mod prefetch;
 mod sampler;
 pub(crate) mod taps;
 
 use super::color::ColorTransform;
 use super::{InputGeometry, Placement, Preparation, Shrinking, TensorLayout};
 use crate::frame::{PixelFormat, SystemFrame};
-use kernel::{Finish, InstructionSet, RowPair, Scratch, Target};
+use kernel::{Component, Finish, InstructionSet, Scratch, Target};
 use sampler::Sampler;
 
 /// A number that an input tensor is made of.
@@ -81,7 +83,7 @@ impl Preprocessor {
             instructions: InstructionSet::detect(),
             shape: None,
             samplers: Vec::new(),
-            scratch: Scratch::default(),
+            scratch: Scratch::new(0),
         }
     }
 
@@ -118,7 +120,9 @@ impl Preprocessor {
         });
         let finish = self.finish(frame);
         for y in 0..placement.height {
-            self.sample(frame, &placement, y);
+            for sampler in &mut self.samplers {
+                sampler.sample(frame, &placement, y, self.instructions);
+            }
             let target = row_of_picture(tensor, self.input, &placement, y);
             self.instructions.finish_row(
                 components(&self.samplers),
@@ -160,22 +164,15 @@ impl Preprocessor {
             scale: scale[channel],
         })
     }
-
-    /// Has every sampler hold what the picture's row `y` is made of.
-    fn sample(&mut self, frame: &SystemFrame<'_>, placement: &Placement, y: usize) {
-        for sampler in &mut self.samplers {
-            sampler.sample(frame, placement, y, self.instructions, &mut self.scratch);
-        }
-    }
 }
 
-/// The samples of the current output row, in the order of the colour transform's columns. Where a format
-/// has no samples of a component (grey has no chroma), any will do: the transform gives them no weight.
-fn components(samplers: &[Sampler]) -> [RowPair<'_>; 3] {
-    let mut components = [samplers[0].component(0); 3];
+/// What the current output row is made of, in the order of the colour transform's columns; none where a format has no
+/// samples of a component: the transform gives it no weight.
+fn components(samplers: &[Sampler]) -> [Option<Component<'_>>; 3] {
+    let mut components = [None; 3];
     for sampler in samplers {
         for (position, (component, _)) in sampler.grid().components().enumerate() {
-            components[component] = sampler.component(position);
+            components[component] = Some(sampler.component(position));
         }
     }
     components
@@ -218,14 +215,21 @@ mod tests {
             mean: [123.7, 116.3, 103.5],
             scale: [0.017, 0.018, 0.019],
         };
-        for format in [PixelFormat::Nv12, PixelFormat::Rgb, PixelFormat::P010] {
+        for format in [
+            PixelFormat::Nv12,
+            PixelFormat::I420,
+            PixelFormat::P010,
+            PixelFormat::Uyvy,
+            PixelFormat::Rgb,
+            PixelFormat::Argb,
+        ] {
             let planes = [0, 1, 2].map(|plane| Plane {
                 data: &noise,
                 stride: format.plane_size(plane, 131, 77).0,
             });
             let frame = SystemFrame::new(format, Colorimetry::default(), 131, 77, planes)
                 .expect("the noise is long enough for every plane");
-            for (width, height) in [(37, 29), (203, 101), (5, 1)] {
+            for (width, height) in [(37, 29), (18, 50), (203, 101), (5, 1)] {
                 let input = InputGeometry {
                     width,
                     height,

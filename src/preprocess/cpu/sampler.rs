@@ -3,13 +3,13 @@
 use super::area::AreaSampler;
 use super::bilinear::BilinearSampler;
 use super::grid::Grid;
-use super::kernel::{InstructionSet, RowPair, Scratch};
+use super::kernel::{Component, InstructionSet};
 use crate::frame::SystemFrame;
 use crate::preprocess::{Placement, Shrinking};
 
 #[derive(Debug)]
 enum Way {
-    Bilinear(BilinearSampler),
+    Bilinear(Box<BilinearSampler>),
     Area(AreaSampler),
 }
 
@@ -26,7 +26,12 @@ impl Sampler {
             || shrinking.averages(placement.frame_height, placement.height);
         let way = match averages {
             true => Way::Area(AreaSampler::new(grid, placement)),
-            false => Way::Bilinear(BilinearSampler::new(grid, placement)),
+            false => Way::Bilinear(Box::new(BilinearSampler::new(
+                grid,
+                (placement.frame_width, placement.frame_height),
+                (0..placement.width).map(|x| placement.frame_column(x)),
+                (0..placement.height).map(|y| placement.frame_row(y)),
+            ))),
         };
         Self { grid, way }
     }
@@ -50,18 +55,15 @@ impl Sampler {
         placement: &Placement,
         y: usize,
         instructions: InstructionSet,
-        scratch: &mut Scratch,
     ) {
         match &mut self.way {
-            Way::Bilinear(sampler) => {
-                sampler.sample(frame, placement.frame_row(y), instructions, scratch);
-            }
+            Way::Bilinear(sampler) => sampler.sample(frame, y, instructions),
             Way::Area(sampler) => sampler.sample(frame, placement, y, instructions),
         }
     }
 
     /// A component of the grid, by its place in [`Grid::components`], around the current output row.
-    pub fn component(&self, position: usize) -> RowPair<'_> {
+    pub fn component(&self, position: usize) -> Component<'_> {
         match &self.way {
             Way::Bilinear(sampler) => sampler.component(position),
             Way::Area(sampler) => sampler.component(position),

@@ -1,20 +1,17 @@
 //! Crops of a batch of frames in one NVMM buffer: each out of its own frame.
 
-use cust::memory::DeviceBuffer;
-use cust::sys;
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::VideoFormat;
 use gstrsdetectnet::crop::render::CropResize;
 use gstrsdetectnet::cuda::context::Context;
-use gstrsdetectnet::cuda::driver::check;
 use gstrsdetectnet::frame::nvmm::pool::NvmmPools;
 
 use crate::common::{BLUE, GREEN, Picture, RED, init};
 use crate::cutting::{CUDA, Crop, NVMM, SYSTEM};
 use crate::media::{COLORS_SSD, shared_cache};
 use crate::pixels::Pixels;
-use crate::surface::{SIDE, batch};
+use crate::surface::{SIDE, batch, caps, upload};
 
 #[test]
 #[ignore = "needs an NVIDIA GPU and TensorRT"]
@@ -29,23 +26,12 @@ fn crops_of_a_batch_come_out_of_their_own_frames_in_every_memory() {
             .with_cell(5, 6, GREEN)
             .with_cell(7, 7, BLUE),
     ];
-    let frames = pictures.each_ref().map(|picture| {
-        let sample = picture.converted(VideoFormat::Nv12, Some("bt601"));
-        Pixels::of(&sample.buffer_owned().unwrap(), sample.caps().unwrap())
-    });
-    let uploaded = frames
+    let frames = pictures
         .each_ref()
-        .map(|pixels| DeviceBuffer::from_slice(&pixels.planes.concat()).unwrap());
-    // SAFETY: a context is current. The wait is for streams that do not wait for the one of the copies.
-    check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() }).unwrap();
-    let caps = gst_video::VideoCapsBuilder::new()
-        .features(["memory:NVMM"])
-        .format(VideoFormat::Nv12)
-        .width(SIDE as i32)
-        .height(SIDE as i32)
-        .framerate(gst::Fraction::new(30, 1))
-        .field("colorimetry", "bt601")
-        .build();
+        .map(|picture| Pixels::of_sample(&picture.converted(VideoFormat::Nv12, Some("bt601"))));
+    let uploaded = upload(&frames);
+    let mut caps = caps();
+    caps.make_mut().set("colorimetry", "bt601");
     let mut memories = vec![SYSTEM, CUDA];
     match NvmmPools::get() {
         Ok(_) => memories.push(NVMM),

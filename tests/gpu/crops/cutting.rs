@@ -4,9 +4,8 @@ use gst::prelude::*;
 use gst_video::VideoInfo;
 use gstrsdetectnet::crop::render::{CropResize, Renderer};
 use gstrsdetectnet::crop::{Rectangle, copy};
-use gstrsdetectnet::frame::system::{Plane, PlaneMut};
 use gstrsdetectnet::frame::video_info::{colorimetry, pixel_format};
-use gstrsdetectnet::frame::{Colorimetry, PixelFormat, SystemFrame, SystemFrameMut};
+use gstrsdetectnet::frame::{Colorimetry, PixelFormat};
 use gstrsdetectnet::{CropDetails, crop_details};
 
 use crate::pixels::Pixels;
@@ -88,26 +87,6 @@ fn untouched(
     }
 }
 
-fn view(pixels: &Pixels) -> SystemFrame<'_> {
-    let mut planes = [Plane::default(); 3];
-    for (index, (plane, data)) in planes.iter_mut().zip(&pixels.planes).enumerate() {
-        let (stride, _) = pixels.format.plane_size(index, pixels.width, pixels.height);
-        *plane = Plane { data, stride };
-    }
-    let (width, height) = (pixels.width, pixels.height);
-    SystemFrame::new(pixels.format, pixels.colorimetry, width, height, planes).unwrap()
-}
-
-fn view_mut(pixels: &mut Pixels) -> SystemFrameMut<'_> {
-    let (format, width, height) = (pixels.format, pixels.width, pixels.height);
-    let mut planes = [(); 3].map(|()| PlaneMut::default());
-    for (index, (plane, data)) in planes.iter_mut().zip(&mut pixels.planes).enumerate() {
-        let (stride, _) = format.plane_size(index, width, height);
-        *plane = PlaneMut { data, stride };
-    }
-    SystemFrameMut::new(format, pixels.colorimetry, width, height, planes).unwrap()
-}
-
 fn cut_on_the_cpu(
     frame: &Pixels,
     details: &CropDetails,
@@ -122,7 +101,7 @@ fn cut_on_the_cpu(
     };
     let size = (rectangle.width, rectangle.height);
     let mut staged = untouched(frame.format, frame.colorimetry, size);
-    copy(&view(frame), rectangle, &mut view_mut(&mut staged));
+    copy(&frame.frame(), rectangle, &mut staged.frame_mut());
     let (format, _) = pixel_format(info.format()).unwrap();
     let colors = match format.is_yuv() == frame.format.is_yuv() {
         true => frame.colorimetry,
@@ -130,7 +109,7 @@ fn cut_on_the_cpu(
     };
     let size = (info.width() as usize, info.height() as usize);
     let mut target = untouched(format, colors, size);
-    Renderer::default().render(&view(&staged), &mut view_mut(&mut target), resize);
+    Renderer::default().render(&staged.frame(), &mut target.frame_mut(), resize);
     target
 }
 

@@ -2,29 +2,13 @@
 
 use std::path::Path;
 
-use gst_video::VideoFormat;
 use gstrsdetectnet::crop::render::CropResize;
 
+use crate::clip::{FRAMES, encode};
 use crate::cutting::{CUDA, NVMM, SYSTEM, crops, pipeline};
-use crate::media::{bundled_detector, picture, shared_cache};
+use crate::media::{bundled_detector, shared_cache};
 use crate::pixels::Pixels;
 use crate::stream::{has, launch, play};
-
-const FRAMES: usize = 5;
-
-/// Writes a picture as a short H.264 stream, in a profile that every decoder here knows.
-fn encode(name: &str, file: &Path) {
-    let description = "appsrc name=source ! x264enc tune=zerolatency bitrate=8000 \
-         ! video/x-h264,profile=constrained-baseline ! h264parse \
-         ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=sink sync=false";
-    let sample = picture(name).converted(VideoFormat::I420, None);
-    let encoded = play(&launch(description), description, &vec![sample; FRAMES]);
-    let stream: Vec<u8> = encoded
-        .iter()
-        .flat_map(|sample| sample.buffer().unwrap().map_readable().unwrap().to_vec())
-        .collect();
-    std::fs::write(file, stream).unwrap();
-}
 
 /// The frames of a clip from a decoder in system memory.
 fn reference(file: &Path) -> Vec<Pixels> {
@@ -35,9 +19,7 @@ fn reference(file: &Path) -> Vec<Pixels> {
     );
     let frames = play(&launch(&description), &description, &[]);
     assert_eq!(frames.len(), FRAMES);
-    let pixels =
-        |sample: &gst::Sample| Pixels::of(&sample.buffer_owned().unwrap(), sample.caps().unwrap());
-    frames.iter().map(pixels).collect()
+    frames.iter().map(Pixels::of_sample).collect()
 }
 
 #[test]

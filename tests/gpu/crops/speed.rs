@@ -78,7 +78,7 @@ fn ten_thousand_crops_a_second_are_cut_out_of_1080p() {
         };
         rectangles().enumerate().map(cut).collect()
     };
-    let mut cropper = DeviceCropper::new(context.clone()).unwrap();
+    let mut cropper = DeviceCropper::new(&context).unwrap();
     println!("{OBJECTS} crops of 224x224 RGBA out of NV12 1920x1080:");
     let in_place = cuts(room.as_device_ptr().as_raw());
     let mut measure = |rounds: u32| {

@@ -32,9 +32,7 @@ fn picture(width: u32, height: u32) -> Picture {
 fn frames(upstream: &str, samples: &[gst::Sample]) -> Vec<Pixels> {
     let description = format!("{upstream} ! appsink name=sink sync=false");
     let frames = play(&launch(&description), &description, samples);
-    let pixels =
-        |sample: &gst::Sample| Pixels::of(&sample.buffer_owned().unwrap(), sample.caps().unwrap());
-    frames.iter().map(pixels).collect()
+    frames.iter().map(Pixels::of_sample).collect()
 }
 
 /// What crops can be asked for on this machine, with what must come.
@@ -143,7 +141,7 @@ fn cudadownload_reads_what_was_cut_out() {
         return;
     };
     let sample = picture(640, 360).converted(VideoFormat::Nv12, None);
-    let frame = Pixels::of(&sample.buffer_owned().unwrap(), sample.caps().unwrap());
+    let frame = Pixels::of_sample(&sample);
     for wish in ["", ",format=RGBA,width=100,height=100"] {
         let downstream = format!("{CUDA}{wish} ! cudadownload ! video/x-raw");
         let description = pipeline(&upstream, &detector(), &downstream);

@@ -1,17 +1,14 @@
 //! A batch of frames in one NVMM buffer: each has its own detections.
 
-use cust::memory::DeviceBuffer;
-use cust::sys;
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo};
 use gstrsdetectnet::cuda::context::Context;
-use gstrsdetectnet::cuda::driver::check;
 
 use crate::common::{BLUE, GREEN, Picture, RED, assert_found, init};
 use crate::media::{COLORS_SSD, shared_cache};
 use crate::pixels::Pixels;
-use crate::surface::{SIDE, batch};
+use crate::surface::{SIDE, batch, caps, overwrite, upload};
 
 #[test]
 #[ignore = "needs an NVIDIA GPU and TensorRT"]
@@ -31,23 +28,11 @@ fn each_frame_of_a_batch_gets_its_own_detections_and_overlay() {
     });
     // A frame without detections counts as well.
     pictures[1] = (Picture::grey(SIDE, SIDE), Vec::new());
-    let originals = pictures.each_ref().map(|(picture, _)| {
-        let sample = picture.converted(VideoFormat::Nv12, None);
-        Pixels::of(&sample.buffer_owned().unwrap(), sample.caps().unwrap())
-    });
-    let frames = originals
+    let originals = pictures
         .each_ref()
-        .map(|pixels| DeviceBuffer::from_slice(&pixels.planes.concat()).unwrap());
-    // SAFETY: a context is current. The wait is for streams that do not wait for the one of the copies.
-    check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() }).unwrap();
-
-    let caps = gst_video::VideoCapsBuilder::new()
-        .features(["memory:NVMM"])
-        .format(VideoFormat::Nv12)
-        .width(SIDE as i32)
-        .height(SIDE as i32)
-        .framerate(gst::Fraction::new(30, 1))
-        .build();
+        .map(|(picture, _)| Pixels::of_sample(&picture.converted(VideoFormat::Nv12, None)));
+    let frames = upload(&originals);
+    let caps = caps();
     let info = VideoInfo::from_caps(&caps).unwrap();
     // Smaller batches of the engine than of the buffer: it runs twice.
     for batch_size in [2, 4] {
@@ -60,16 +45,7 @@ fn each_frame_of_a_batch_gets_its_own_detections_and_overlay() {
         harness.set_src_caps(caps.clone());
         harness.play();
         for (frame, pixels) in frames.iter().zip(&originals) {
-            let bytes = pixels.planes.concat();
-            // SAFETY: the frame has as many bytes.
-            check("cuMemcpyHtoD", unsafe {
-                sys::cuMemcpyHtoD_v2(
-                    frame.as_device_ptr().as_raw(),
-                    bytes.as_ptr().cast(),
-                    bytes.len(),
-                )
-            })
-            .unwrap();
+            overwrite(frame, pixels);
         }
         let buffer = harness.push_and_pull(batch(&frames)).unwrap();
         let found = gstrsdetectnet::detections(&buffer);

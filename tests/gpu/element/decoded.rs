@@ -4,31 +4,15 @@
 use std::path::Path;
 
 use gst::prelude::*;
-use gst_video::VideoFormat;
 
-use crate::media::{PICTURES, bundled_detector, picture, shared_cache};
+use crate::clip::{FRAMES, encode};
+use crate::media::{PICTURES, bundled_detector, shared_cache};
 use crate::stream::{Seen, has, inspect, launch, play};
 
-const FRAMES: usize = 5;
-const DECODERS: [(&str, &str); 2] = [
+pub const DECODERS: [(&str, &str); 2] = [
     ("nvh264dec", "video/x-raw(memory:CUDAMemory)"),
     ("nvv4l2decoder", "video/x-raw(memory:NVMM)"),
 ];
-
-/// Writes a picture as a short H.264 stream, in a profile that every decoder here knows.
-fn encode(name: &str, file: &Path) {
-    let description = "appsrc name=source ! x264enc tune=zerolatency bitrate=8000 \
-         ! video/x-h264,profile=constrained-baseline ! h264parse \
-         ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=sink sync=false";
-    let sample = picture(name).converted(VideoFormat::I420, None);
-    let samples = vec![sample; FRAMES];
-    let encoded = play(&launch(description), description, &samples);
-    let stream: Vec<u8> = encoded
-        .iter()
-        .flat_map(|sample| sample.buffer().unwrap().map_readable().unwrap().to_vec())
-        .collect();
-    std::fs::write(file, stream).unwrap();
-}
 
 fn decode(file: &Path, decoder: &str, detector: &str) -> Vec<Seen> {
     let upstream = format!(

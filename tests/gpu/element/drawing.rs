@@ -8,7 +8,7 @@ use gst_video::{VideoFormat, VideoInfo};
 use crate::common::assert_found;
 use crate::media::{COLORS_SSD, shared_cache};
 use crate::pixels::Pixels;
-use crate::stream::{colorful, has, inspect, launch, play, uploads};
+use crate::stream::{EVERY_KIND, colorful, has, inspect, launch, play, uploads};
 
 fn drawing_detector() -> String {
     format!(
@@ -21,16 +21,7 @@ fn drawing_detector() -> String {
 #[ignore = "needs an NVIDIA GPU and TensorRT"]
 fn the_overlay_is_drawn_in_place_as_the_cpu_draws_it() {
     let (picture, wanted) = colorful();
-    let formats = [
-        VideoFormat::Nv12,
-        VideoFormat::I420,
-        VideoFormat::P01010le,
-        VideoFormat::Yuy2,
-        VideoFormat::Rgba,
-        VideoFormat::Bgrx,
-        VideoFormat::Rgb,
-    ];
-    for format in formats {
+    for format in EVERY_KIND {
         for upstream in uploads(format) {
             let samples = vec![picture.converted(format, None); 3];
             for seen in inspect(&upstream, &drawing_detector(), &samples) {
@@ -76,14 +67,12 @@ fn behind_a_tee_the_other_branch_keeps_its_pixels_in_cuda_memory() {
     );
     let drawn = play(&pipeline, &description, &vec![sample.clone(); 3]);
     assert_eq!(drawn.len(), 3);
-    let pixels =
-        |sample: &gst::Sample| Pixels::of(&sample.buffer_owned().unwrap(), sample.caps().unwrap());
-    let original = pixels(&sample);
+    let original = Pixels::of_sample(&sample);
     for sample in &drawn {
         let detections = gstrsdetectnet::detections(sample.buffer().unwrap());
         assert_found(&detections, &wanted, 0.99, 0.9);
         let expected = original.clone().drawn(&detections, &COLORS_SSD.labels());
-        pixels(sample).assert_same(&expected, "drawn");
+        Pixels::of_sample(sample).assert_same(&expected, "drawn");
         let info = VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
         let in_system_memory = Pixels::of_system(&sample.buffer_owned().unwrap(), &info);
         in_system_memory.assert_same(&expected, "drawn and read in system memory");
@@ -91,6 +80,6 @@ fn behind_a_tee_the_other_branch_keeps_its_pixels_in_cuda_memory() {
     let kept = kept.lock().unwrap();
     assert_eq!(kept.len(), 3);
     for sample in kept.iter() {
-        pixels(sample).assert_same(&original, "the other branch");
+        Pixels::of_sample(sample).assert_same(&original, "the other branch");
     }
 }

@@ -30,6 +30,11 @@ pub const COLORS_SSD_UINT8: ColorsModel = ColorsModel {
     onnx: include_bytes!("../../models/colors-ssd-nhwc-uint8.onnx"),
     labels: SSD_LABELS,
 };
+pub const COLORS_SSD_INT8: ColorsModel = ColorsModel {
+    name: "colors-ssd-int8",
+    onnx: include_bytes!("../../models/colors-ssd-int8.onnx"),
+    labels: SSD_LABELS,
+};
 pub const COLORS_YOLO: ColorsModel = ColorsModel {
     name: "colors-yolov5",
     onnx: include_bytes!("../../models/colors-yolov5.onnx"),
@@ -44,6 +49,11 @@ impl ColorsModel {
 
     /// The element with this model, for a pipeline's description.
     pub fn detector(&self, cache: &Path) -> String {
+        self.detector_in("fp32", cache)
+    }
+
+    /// As [`ColorsModel::detector`], in another precision.
+    pub fn detector_in(&self, precision: &str, cache: &Path) -> String {
         let write = |extension: &str, bytes: &[u8]| {
             let path = FOLDER.join(format!("{}.{extension}", self.name));
             fs::write(&path, bytes).unwrap();
@@ -52,7 +62,7 @@ impl ColorsModel {
         let model = write("onnx", self.onnx);
         let labels = write("labels.txt", self.labels.as_bytes());
         format!(
-            "rsdetectnet name=detector backend=tensorrt precision=fp32 model={} labels={} engine-cache={}",
+            "rsdetectnet name=detector backend=tensorrt precision={precision} model={} labels={} engine-cache={}",
             model.display(),
             labels.display(),
             cache.display()
@@ -107,6 +117,11 @@ pub const THRESHOLD: f32 = 0.25;
 /// What an independent implementation finds in a picture with the bundled model.
 pub fn expected(picture: &str) -> Vec<Expected> {
     let text = include_str!("../../media/ssd-mobilenet-v2.expected.json");
+    expected_in(text, picture)
+}
+
+/// What such a file says of a picture.
+pub fn expected_in(text: &str, picture: &str) -> Vec<Expected> {
     let all: Value = serde_json::from_str(text).unwrap();
     let number = |value: &Value| value.as_f64().unwrap() as f32;
     let detections = all[picture]["detections"].as_array().unwrap().iter();

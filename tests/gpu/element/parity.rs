@@ -6,16 +6,16 @@ use gstrsdetectnet::frame::buffer::SYSTEM_FORMATS;
 
 use crate::common::{Picture, assert_found};
 use crate::media::{
-    COLORS_SSD, COLORS_SSD_UINT8, COLORS_YOLO, PICTURES, THRESHOLD, bundled_detector, expected,
-    picture, shared_cache,
+    COLORS_SSD, COLORS_SSD_UINT8, COLORS_YOLO, Expected, PICTURES, THRESHOLD, bundled_detector,
+    expected, picture, shared_cache,
 };
 use crate::stream::{colorful, inspect, uploads};
 
 /// How far a detection may be from the reference.
 #[derive(Clone, Copy)]
-struct Tolerance {
-    iou: f32,
-    confidence: f32,
+pub struct Tolerance {
+    pub iou: f32,
+    pub confidence: f32,
 }
 
 const FP32: Tolerance = Tolerance {
@@ -34,16 +34,15 @@ const OTHER_FORMAT: Tolerance = Tolerance {
 
 /// Asserts that all is found that must be, and nothing that must not; what lies so near to the threshold that the
 /// tolerance decides may be found or not.
-fn assert_as_expected(
+pub fn assert_as_expected(
     what: &str,
     found: &[LabeledDetection],
-    picture: &str,
+    expected: &[Expected],
     threshold: f32,
     tolerance: Tolerance,
 ) {
-    let expected = expected(picture);
     let certain = threshold + tolerance.confidence;
-    let same = |found: &LabeledDetection, expected: &crate::media::Expected| {
+    let same = |found: &LabeledDetection, expected: &Expected| {
         let detection = found.detection;
         (&found.label, detection.class_id) == (&expected.label, expected.class_id)
             && (detection.confidence - expected.confidence).abs() <= tolerance.confidence
@@ -51,11 +50,11 @@ fn assert_as_expected(
     };
     for expected in expected.iter().filter(|e| e.confidence > certain) {
         let hits = found.iter().filter(|found| same(found, expected)).count();
-        assert_eq!(hits, 1, "{what}, {picture}: {expected:?} in {found:?}");
+        assert_eq!(hits, 1, "{what}: {expected:?} in {found:?}");
     }
     for found in found.iter().filter(|f| f.detection.confidence > certain) {
         let wanted = expected.iter().any(|expected| same(found, expected));
-        assert!(wanted, "{what}, {picture}: {found:?} in {expected:?}");
+        assert!(wanted, "{what}: {found:?} in {expected:?}");
     }
 }
 
@@ -77,8 +76,9 @@ fn check_pictures(
         );
         let seen = inspect(upstream, &detector, &[sample]);
         assert_eq!(seen.len(), 1);
-        let what = format!("{precision} {format} through {upstream}");
-        assert_as_expected(&what, &seen[0].detections, name, threshold, tolerance);
+        let what = format!("{precision} {format} through {upstream}, {name}");
+        let expected = expected(name);
+        assert_as_expected(&what, &seen[0].detections, &expected, threshold, tolerance);
     }
 }
 

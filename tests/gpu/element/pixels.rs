@@ -8,7 +8,7 @@ use gstrsdetectnet::cuda::driver::{check, load};
 use gstrsdetectnet::frame::buffer::FrameShape;
 use gstrsdetectnet::frame::cuda::CudaFrame;
 use gstrsdetectnet::frame::nvmm::NvmmBuffer;
-use gstrsdetectnet::frame::system::PlaneMut;
+use gstrsdetectnet::frame::system::{Plane, PlaneMut};
 use gstrsdetectnet::frame::{
     Colorimetry, DeviceFrame, DeviceStorage, PixelFormat, SystemFrame, SystemFrameMut,
 };
@@ -25,6 +25,10 @@ pub struct Pixels {
 }
 
 impl Pixels {
+    pub fn of_sample(sample: &gst::Sample) -> Self {
+        Self::of(&sample.buffer_owned().unwrap(), sample.caps().unwrap())
+    }
+
     /// The frame of a buffer with these caps.
     pub fn of(buffer: &gst::Buffer, caps: &gst::CapsRef) -> Self {
         let info = VideoInfo::from_caps(caps).unwrap();
@@ -118,27 +122,44 @@ impl Pixels {
         }
     }
 
-    /// This frame with detections drawn by the CPU.
-    pub fn drawn(mut self, found: &[LabeledDetection], labels: &[&str]) -> Self {
-        let detections: Vec<_> = found.iter().map(|found| found.detection).collect();
+    /// The frame in system memory.
+    pub fn frame(&self) -> SystemFrame<'_> {
+        let mut planes = [Plane::default(); 3];
+        for (index, (plane, data)) in planes.iter_mut().zip(&self.planes).enumerate() {
+            let (stride, _) = self.format.plane_size(index, self.width, self.height);
+            *plane = Plane { data, stride };
+        }
+        SystemFrame::new(
+            self.format,
+            self.colorimetry,
+            self.width,
+            self.height,
+            planes,
+        )
+        .unwrap()
+    }
+
+    /// The same to be written to.
+    pub fn frame_mut(&mut self) -> SystemFrameMut<'_> {
         let (format, width, height) = (self.format, self.width, self.height);
-        let mut planes = [
-            PlaneMut::default(),
-            PlaneMut::default(),
-            PlaneMut::default(),
-        ];
+        let mut planes = [(); 3].map(|()| PlaneMut::default());
         for (index, (plane, data)) in planes.iter_mut().zip(&mut self.planes).enumerate() {
             let (stride, _) = format.plane_size(index, width, height);
             *plane = PlaneMut { data, stride };
         }
-        let frame = SystemFrameMut::new(format, self.colorimetry, width, height, planes);
+        SystemFrameMut::new(format, self.colorimetry, width, height, planes).unwrap()
+    }
+
+    /// This frame with detections drawn by the CPU.
+    pub fn drawn(mut self, found: &[LabeledDetection], labels: &[&str]) -> Self {
+        let detections: Vec<_> = found.iter().map(|found| found.detection).collect();
         let parts = Parts {
             outline: true,
             label: true,
             confidence: true,
             track: false,
         };
-        Overlay::new(parts).draw(&mut frame.unwrap(), &detections, labels);
+        Overlay::new(parts).draw(&mut self.frame_mut(), &detections, labels);
         self
     }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
+use gst_video::VideoFormat;
 use gstrsdetectnet::LabeledDetection;
 
 use crate::common::{Picture, init};
@@ -11,6 +12,17 @@ use crate::pixels::Pixels;
 /// An engine may have to be built first.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(60);
 pub const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
+/// Formats of every kind: in planes and packed, with and without chroma that is halved, of 8 and of 10 bits.
+pub const EVERY_KIND: [VideoFormat; 7] = [
+    VideoFormat::Nv12,
+    VideoFormat::I420,
+    VideoFormat::P01010le,
+    VideoFormat::Yuy2,
+    VideoFormat::Rgba,
+    VideoFormat::Bgrx,
+    VideoFormat::Rgb,
+];
 
 /// One buffer at a pad of the element.
 struct Passing {
@@ -159,7 +171,7 @@ pub fn inspect(upstream: &str, detector: &str, input: &[gst::Sample]) -> Vec<See
 }
 
 /// A source of samples that an element puts into GPU memory; None where it cannot take this format.
-pub fn upload(element: &str, feature: &str, format: gst_video::VideoFormat) -> Option<String> {
+pub fn upload(element: &str, feature: &str, format: VideoFormat) -> Option<String> {
     let caps = |features: &[&str]| {
         let caps = gst_video::VideoCapsBuilder::new().format(format);
         match features {
@@ -178,7 +190,7 @@ pub fn upload(element: &str, feature: &str, format: gst_video::VideoFormat) -> O
 }
 
 /// The ways into GPU memory that this machine has.
-pub fn uploads(format: gst_video::VideoFormat) -> Vec<String> {
+pub fn uploads(format: VideoFormat) -> Vec<String> {
     let ways = [
         ("cudaupload", "memory:CUDAMemory"),
         ("nvvideoconvert", "memory:NVMM"),

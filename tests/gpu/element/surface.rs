@@ -1,12 +1,17 @@
-//! A batch of frames in one NVMM buffer, laid out as nvstreammux does it.
+//! A batch of NV12 frames in one NVMM buffer, laid out as nvstreammux does it.
 
 use std::ffi::c_void;
 use std::ptr;
 
 use cust::memory::DeviceBuffer;
+use cust::sys;
+use gst_video::VideoFormat;
+use gstrsdetectnet::cuda::driver::check;
 use gstrsdetectnet::frame::nvmm::nvbufsurface::{
     LAYOUT_PITCH, Layout, MAX_PLANES, NvBufSurface, PlaneParams, SurfaceParams, memory_type,
 };
+
+use crate::pixels::Pixels;
 
 /// `NVBUF_COLOR_FORMAT_NV12` (nvbufsurface.h): BT.601, limited range.
 const NV12: u32 = 6;
@@ -51,6 +56,43 @@ fn entry(address: u64) -> SurfaceParams {
         mapped_addresses: [ptr::null_mut(); MAX_PLANES],
         egl_image: ptr::null_mut(),
     }
+}
+
+/// The caps of such buffers, 30 a second.
+pub fn caps() -> gst::Caps {
+    gst_video::VideoCapsBuilder::new()
+        .features(["memory:NVMM"])
+        .format(VideoFormat::Nv12)
+        .width(SIDE as i32)
+        .height(SIDE as i32)
+        .framerate(gst::Fraction::new(30, 1))
+        .build()
+}
+
+/// Copies frames into memory of the current context, for any stream to read.
+pub fn upload(frames: &[Pixels]) -> Vec<DeviceBuffer<u8>> {
+    let uploaded = frames
+        .iter()
+        .map(|pixels| DeviceBuffer::from_slice(&pixels.planes.concat()).unwrap())
+        .collect();
+    // SAFETY: a context is current. The wait is for streams that do not wait for the one of the copies.
+    check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() }).unwrap();
+    uploaded
+}
+
+/// Makes an uploaded frame another one.
+pub fn overwrite(frame: &DeviceBuffer<u8>, pixels: &Pixels) {
+    let bytes = pixels.planes.concat();
+    assert_eq!(frame.len(), bytes.len());
+    // SAFETY: the frame has as many bytes.
+    check("cuMemcpyHtoD", unsafe {
+        sys::cuMemcpyHtoD_v2(
+            frame.as_device_ptr().as_raw(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+        )
+    })
+    .unwrap();
 }
 
 /// A buffer of NV12 frames at these addresses.

@@ -11,7 +11,7 @@ use gstrsdetectnet::preprocess::{
 };
 
 use crate::leak::{print_head, print_row};
-use crate::machine::{Gpu, OneContext, Runner, go_on, onnx_model};
+use crate::machine::{Gpu, Runner, go_on, onnx_model};
 
 const MODEL: &[u8] = include_bytes!("../../models/colors-ssd.onnx");
 const SIDE: usize = 64;
@@ -84,8 +84,8 @@ fn what_a_start_leaves_behind() {
         Engine::deserialize(library, &plan, options).unwrap()
     };
     let engine = load(None);
-    let mut kept = Runner::new(OneContext::new(&engine));
-    kept.enqueue(1);
+    let mut kept = Runner::new(&engine, 1);
+    kept.enqueue();
     kept.finish();
     let compiled = engine.runtime_cache();
     let cache = compiled.as_deref();
@@ -127,38 +127,38 @@ fn what_a_start_leaves_behind() {
         drop(load(cache).new_context().unwrap());
     });
     row("a context, run", &mut || {
-        let mut runner = Runner::new(OneContext::new(&engine));
-        runner.enqueue(1);
+        let mut runner = Runner::new(&engine, 1);
+        runner.enqueue();
         runner.finish();
     });
     row("a graph of a context", &mut || {
-        let mut graph = kept.capture(1);
+        let mut graph = kept.capture();
         kept.launch(&mut graph);
         kept.finish();
     });
     row("a context, run, with a graph", &mut || {
-        let mut runner = Runner::new(OneContext::new(&engine));
-        runner.enqueue(1);
+        let mut runner = Runner::new(&engine, 1);
+        runner.enqueue();
         runner.finish();
-        let mut graph = runner.capture(1);
+        let mut graph = runner.capture();
         runner.launch(&mut graph);
         runner.finish();
     });
     row("an engine, run, no cache", &mut || {
-        let mut runner = Runner::new(OneContext::new(&load(None)));
-        runner.enqueue(1);
+        let mut runner = Runner::new(&load(None), 1);
+        runner.enqueue();
         runner.finish();
     });
     row("an engine, run", &mut || {
-        let mut runner = Runner::new(OneContext::new(&load(cache)));
-        runner.enqueue(1);
+        let mut runner = Runner::new(&load(cache), 1);
+        runner.enqueue();
         runner.finish();
     });
     row("an engine, run, with a graph", &mut || {
-        let mut runner = Runner::new(OneContext::new(&load(cache)));
-        runner.enqueue(1);
+        let mut runner = Runner::new(&load(cache), 1);
+        runner.enqueue();
         runner.finish();
-        let mut graph = runner.capture(1);
+        let mut graph = runner.capture();
         runner.launch(&mut graph);
         runner.finish();
     });

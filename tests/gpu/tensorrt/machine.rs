@@ -1,6 +1,5 @@
 //! A GPU to run engines on: context, memory, and what a model needs before TensorRT takes it.
 
-use std::ffi::c_void;
 use std::ops::ControlFlow;
 
 use cust::memory::DeviceBuffer;
@@ -10,8 +9,8 @@ use gstrsdetectnet::cuda::context::{Context as CudaContext, Current, driver_vers
 use gstrsdetectnet::cuda::driver::check;
 use gstrsdetectnet::cuda::stream::{Event, Graph, Stream};
 use gstrsdetectnet::engine::tensorrt::{
-    BatchStrategy, Batches, BuildOptions, Context, DeviceIdentity, Engine, EngineCache, Network,
-    OnnxModel, Precision, Progress, Specialization, TensorSpec, library,
+    Batches, BuildOptions, Context, DeviceIdentity, Engine, OnnxModel, Precision, Progress,
+    TensorSpec, library,
 };
 use gstrsdetectnet::model::onnx::{Float16Options, Model};
 
@@ -53,7 +52,6 @@ impl Gpu {
         BuildOptions {
             precision,
             batches,
-            specialization: Specialization::Eager,
             dla_core: None,
             workspace_bytes: None,
             input_shapes: Vec::new(),
@@ -85,92 +83,11 @@ pub fn go_on(_: Progress<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-pub fn network(
-    cache: &EngineCache,
-    model: &[u8],
-    options: &BuildOptions,
-    strategy: BatchStrategy,
-) -> Network {
-    let library = library().unwrap();
-    let model = onnx_model(model);
-    Network::load_or_build(cache, library, &model, options, strategy, &mut go_on).unwrap()
-}
-
-/// What runs, a context or a network, at a batch that it takes.
-pub trait Runs {
-    fn tensors(&self) -> Vec<TensorSpec>;
-    /// At the largest batch.
-    fn shape(&self, index: usize) -> Vec<i64>;
-    /// # Safety
-    /// The memory holds the tensor at the largest batch and lives as long as work with it.
-    unsafe fn set_address(&mut self, index: usize, address: u64);
-    /// # Safety
-    /// As for [`Context::enqueue`].
-    unsafe fn enqueue(&mut self, batch: u32, stream: *mut c_void);
-}
-
-impl Runs for Network {
-    fn tensors(&self) -> Vec<TensorSpec> {
-        Network::tensors(self).to_vec()
-    }
-
-    fn shape(&self, index: usize) -> Vec<i64> {
-        Network::shape(self, index)
-    }
-
-    unsafe fn set_address(&mut self, index: usize, address: u64) {
-        // SAFETY: the caller's promise.
-        unsafe { Network::set_address(self, index, address) }.unwrap();
-    }
-
-    unsafe fn enqueue(&mut self, batch: u32, stream: *mut c_void) {
-        // SAFETY: the caller's promise.
-        unsafe { Network::enqueue(self, batch, stream) }.unwrap();
-    }
-}
-
-/// An engine and a context of it.
-pub struct OneContext {
-    pub engine: Engine,
-    pub context: Context,
-}
-
-impl OneContext {
-    pub fn new(engine: &Engine) -> Self {
-        let mut context = engine.new_context().unwrap();
-        context.set_batch(engine.max_batch()).unwrap();
-        Self {
-            engine: engine.clone(),
-            context,
-        }
-    }
-}
-
-impl Runs for OneContext {
-    fn tensors(&self) -> Vec<TensorSpec> {
-        self.engine.tensors().to_vec()
-    }
-
-    fn shape(&self, index: usize) -> Vec<i64> {
-        self.context.shape(index)
-    }
-
-    unsafe fn set_address(&mut self, index: usize, address: u64) {
-        // SAFETY: the caller's promise.
-        unsafe { self.context.set_address(index, address) }.unwrap();
-    }
-
-    unsafe fn enqueue(&mut self, batch: u32, stream: *mut c_void) {
-        self.context.set_batch(batch).unwrap();
-        // SAFETY: the caller's promise.
-        unsafe { self.context.enqueue(stream) }.unwrap();
-    }
-}
-
-/// What runs, with memory for each tensor at the largest batch and a stream of its own.
-pub struct Runner<R> {
-    pub runs: R,
-    pub stream: Stream,
+/// A context for batches of one size, with tensors and a stream of its own, as a lane of the element has it.
+pub struct Runner {
+    batch: usize,
+    context: Context,
+    stream: Stream,
     finished: Event,
     tensors: Vec<(TensorSpec, Memory)>,
 }
@@ -181,29 +98,33 @@ struct Memory {
     image: usize,
 }
 
-impl<R> Drop for Runner<R> {
+impl Drop for Runner {
     fn drop(&mut self) {
         let _ = self.stream.finish(&self.finished);
     }
 }
 
-impl<R: Runs> Runner<R> {
-    pub fn new(mut runs: R) -> Self {
+impl Runner {
+    pub fn new(engine: &Engine, batch: u32) -> Self {
+        let mut context = engine.new_context().unwrap();
+        context.set_batch(batch).unwrap();
+        let batch = batch as usize;
         let mut tensors = Vec::new();
-        for (index, tensor) in runs.tensors().into_iter().enumerate() {
-            let shape = runs.shape(index);
+        for (index, tensor) in engine.tensors().iter().cloned().enumerate() {
+            let shape = context.shape(index);
             let values: i64 = shape.iter().product();
             let values = usize::try_from(values).unwrap();
             let bytes = values * tensor.data_type.size();
             let buffer = DeviceBuffer::zeroed(bytes).unwrap();
             // SAFETY: the buffer holds the tensor and lives as long as the runner.
-            unsafe { runs.set_address(index, buffer.as_device_ptr().as_raw()) };
-            let image = values / usize::try_from(shape[0]).unwrap();
+            unsafe { context.set_address(index, buffer.as_device_ptr().as_raw()) }.unwrap();
+            let image = values / batch;
             tensors.push((tensor, Memory { buffer, image }));
         }
         wait_for_copies();
         Self {
-            runs,
+            batch,
+            context,
             stream: Stream::new().unwrap(),
             finished: Event::new().unwrap(),
             tensors,
@@ -237,21 +158,21 @@ impl<R: Runs> Runner<R> {
     }
 
     /// Puts a batch on the stream.
-    pub fn enqueue(&mut self, batch: u32) {
+    pub fn enqueue(&mut self) {
         // SAFETY: the runner owns the memory, and waits for its stream before it goes.
-        unsafe { self.runs.enqueue(batch, self.stream.raw().cast()) };
+        unsafe { self.context.enqueue(self.stream.raw().cast()) }.unwrap();
     }
 
     pub fn finish(&self) {
         self.stream.finish(&self.finished).unwrap();
     }
 
-    /// A CUDA graph of a batch that has run before.
-    pub fn capture(&mut self, batch: u32) -> Graph {
-        let (runs, stream) = (&mut self.runs, &self.stream);
+    /// A CUDA graph of a batch, once one has run.
+    pub fn capture(&mut self) -> Graph {
+        let (context, stream) = (&mut self.context, &self.stream);
         let captured = stream.capture(|| {
             // SAFETY: as in `enqueue`.
-            unsafe { runs.enqueue(batch, stream.raw().cast()) };
+            unsafe { context.enqueue(stream.raw().cast()) }.unwrap();
             Ok::<_, CudaError>(())
         });
         captured.unwrap()
@@ -262,13 +183,23 @@ impl<R: Runs> Runner<R> {
         unsafe { graph.launch(&self.stream) }.unwrap();
     }
 
-    /// Values of the outputs of so many images, in order.
-    pub fn outputs(&self, images: usize) -> Vec<Vec<f32>> {
+    /// Fills the outputs with what is no number, so that none passes for the result of a run that writes nothing.
+    pub fn forget_outputs(&mut self) {
+        self.finish();
+        let outputs = self.tensors.iter_mut();
+        for (_, memory) in outputs.filter(|(tensor, _)| !tensor.is_input) {
+            memory.buffer.set_8(0xff).unwrap();
+        }
+        wait_for_copies();
+    }
+
+    /// Values of the outputs of the batch, image by image.
+    pub fn outputs(&self) -> Vec<Vec<f32>> {
         self.finish();
         let outputs = self.tensors.iter().filter(|(tensor, _)| !tensor.is_input);
         outputs
             .map(|(_, memory)| {
-                let mut values = vec![0.0_f32; images * memory.image];
+                let mut values = vec![0.0_f32; self.batch * memory.image];
                 // SAFETY: the buffer holds as many values; a copy to the host has ended when the call returns.
                 let result = unsafe {
                     sys::cuMemcpyDtoH_v2(
@@ -284,15 +215,15 @@ impl<R: Runs> Runner<R> {
     }
 
     /// The outputs for a batch of images.
-    pub fn run(&mut self, batch: u32, input: &[f32]) -> Vec<Vec<f32>> {
+    pub fn run(&mut self, input: &[f32]) -> Vec<Vec<f32>> {
         self.upload(input);
-        self.enqueue(batch);
-        self.outputs(batch as usize)
+        self.enqueue();
+        self.outputs()
     }
 }
 
-/// A copy from memory that is not pinned may still be under way when its call returns, and the streams here do not
-/// wait for the default one.
+/// What the default stream copies or fills may still be under way when its call returns, and the streams here do not
+/// wait for it.
 fn wait_for_copies() {
     // SAFETY: a context is current.
     check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() }).unwrap();

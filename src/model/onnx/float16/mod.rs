@@ -67,16 +67,7 @@ impl Model {
 
 fn is_quantized(graph: &GraphProto) -> bool {
     graph.node.iter().any(|node| {
-        matches!(
-            node.op_type(),
-            "QuantizeLinear"
-                | "DequantizeLinear"
-                | "DynamicQuantizeLinear"
-                | "QLinearConv"
-                | "QLinearMatMul"
-                | "ConvInteger"
-                | "MatMulInteger"
-        ) || node::bodies(node).any(is_quantized)
+        node::is_of_quantization(node.op_type()) || node::bodies(node).any(is_quantized)
     })
 }
 

@@ -1,0 +1,93 @@
+//! What the element does with the events that reach it.
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use super::imp::{CAT, RsDetectNet};
+use super::memory::Format;
+use super::quality::Quality;
+use crate::lock;
+
+impl RsDetectNet {
+    pub(super) fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        gst::log!(CAT, obj = pad, "{event:?}");
+        let sends_apart = self.sends_apart();
+        match event.view() {
+            gst::EventView::Caps(caps) => {
+                let Some(format) = Format::from_caps(caps.caps()) else {
+                    gst::element_imp_error!(
+                        self,
+                        gst::CoreError::Negotiation,
+                        ("frames of {} cannot be inspected", caps.caps())
+                    );
+                    return false;
+                };
+                if let Some(streaming) = lock(&self.streaming).as_mut() {
+                    streaming.format = Some(format);
+                    streaming.forget_past();
+                }
+            }
+            gst::EventView::Segment(segment) => {
+                if let Some(streaming) = lock(&self.streaming).as_mut() {
+                    streaming.segment = segment.segment().clone().downcast().ok();
+                    streaming.forget_past();
+                }
+            }
+            gst::EventView::FlushStart(_) if sends_apart => self.lineup.begin_flush(),
+            gst::EventView::FlushStop(_) => {
+                *lock(&self.quality) = Quality::default();
+                if let Some(streaming) = lock(&self.streaming).as_mut() {
+                    streaming.segment = None;
+                    streaming.forget_past();
+                }
+            }
+            _ => {}
+        }
+        let kind = event.type_();
+        if sends_apart && event.is_serialized() && kind != gst::EventType::FlushStop {
+            return self.lineup.push_event(event);
+        }
+        let done = self.send_event(event);
+        match kind {
+            gst::EventType::FlushStart if sends_apart => {
+                let _ = self.src_pad.pause_task();
+            }
+            gst::EventType::FlushStop if sends_apart => {
+                self.lineup.end_flush();
+                let _ = self.start_sending();
+            }
+            _ => {}
+        }
+        done
+    }
+
+    /// Passes an event on to all pads.
+    pub(super) fn send_event(&self, event: gst::Event) -> bool {
+        self.outputs.event(&event);
+        gst::Pad::event_default(&self.sink_pad, Some(&*self.obj()), event)
+    }
+
+    pub(super) fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        if let gst::EventView::Qos(qos) = event.view() {
+            let (_, proportion, jitter, timestamp) = qos.get();
+            lock(&self.quality).update(timestamp, jitter, proportion);
+        }
+        self.forward_upstream(pad, event)
+    }
+
+    /// Passes an event on upstream, a seek only once: it comes from every pad behind which there is a sink.
+    pub(super) fn forward_upstream(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::Reconfigure {
+            self.lineup.relinked();
+        }
+        let seek = (event.type_() == gst::EventType::Seek).then(|| event.seqnum());
+        if seek.is_some() && *lock(&self.latest_seek) == seek {
+            return true;
+        }
+        let done = gst::Pad::event_default(pad, Some(&*self.obj()), event);
+        if done && seek.is_some() {
+            *lock(&self.latest_seek) = seek;
+        }
+        done
+    }
+}
