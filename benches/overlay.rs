@@ -29,6 +29,7 @@ fn detections() -> Vec<Detection> {
                 height: 100.0 + f32::from(i) * 30.0,
             },
             object_id: Some(u64::from(i)),
+            oriented: None,
         })
         .collect()
 }

@@ -1,7 +1,7 @@
 //! Time and allocations of each stage of one inspection: `cargo bench --bench stages`.
 
 use divan::Bencher;
-use gstrsdetectnet::decode::{Layout, Selection};
+use gstrsdetectnet::decode::{Evidence, Family, HostDecoder, Layout, Selection};
 use gstrsdetectnet::engine::onnxruntime::{InputMut, Model, Session};
 use gstrsdetectnet::engine::{ElementType, Tensor};
 use gstrsdetectnet::frame::system::Plane;
@@ -41,7 +41,8 @@ fn session() -> Session {
 #[divan::bench]
 fn preprocess_1080p_nv12_to_ssd(bencher: Bencher) {
     let mut session = session();
-    let layout = Layout::recognize(session.outputs()).expect("an SSD");
+    let evidence = Evidence::new(session.outputs(), session.geometry());
+    let layout = Layout::recognize(&evidence).expect("an SSD");
     let preparation = layout.default_preparation(ElementType::Float32);
     let mut preprocessor = Preprocessor::new(session.geometry(), preparation, Shrinking::Bilinear);
     let pixels: Vec<u8> = (0..WIDTH * HEIGHT * 3 / 2)
@@ -71,52 +72,73 @@ fn infer_ssd(bencher: Bencher) {
     bencher.bench_local(|| session.run(|outputs| outputs.len()));
 }
 
-/// 25,200 candidates of 80 classes, of which a few hundred pass the threshold.
-#[divan::bench]
-fn decode_yolov5s(bencher: Bencher) {
-    const ROWS: usize = 25_200;
-    const COLUMNS: usize = 85;
-    let spec = gstrsdetectnet::engine::TensorSpec {
-        name: "output".into(),
-        element: ElementType::Float32,
-        shape: vec![1, ROWS as i64, COLUMNS as i64],
-    };
-    let layout = Layout::recognize(&[spec]).expect("the layout of YOLOv5");
+/// Outputs of a network of 640x640 with 80 classes and 25,200 candidates, of which some hundred pass the threshold:
+/// with objectness; without, in rows; without, in planes.
+#[divan::bench(args = ["yolov5", "yolov8 rows", "yolov8"])]
+fn decode_25200_candidates(bencher: Bencher, layout: &str) {
+    const CANDIDATES: usize = 25_200;
+    let values = if layout == "yolov5" { 85 } else { 84 };
     let mut state = 1u32;
     let mut random = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / (1 << 24) as f32
     };
-    let data: Vec<f32> = (0..ROWS)
-        .flat_map(|_| {
-            let mut row = [0.0; COLUMNS];
-            row.fill_with(&mut random);
-            (row[0], row[1], row[2], row[3]) =
-                (row[0] * 640.0, row[1] * 640.0, row[2] * 90.0, row[3] * 90.0);
-            row[4] = if random() < 0.02 { row[4] } else { 0.01 };
+    let rows: Vec<Vec<f32>> = (0..CANDIDATES)
+        .map(|_| {
+            let mut row = vec![0.0; values];
+            row.fill_with(|| 0.2 * random());
+            (row[0], row[1]) = (random() * 640.0, random() * 640.0);
+            (row[2], row[3]) = (random() * 90.0, random() * 90.0);
+            let passes = random() < 0.02;
+            if layout == "yolov5" {
+                row[4] = if passes { 0.9 } else { 0.01 };
+            }
+            row[values - 1 - (random() * 79.0) as usize] = if passes { 0.9 } else { 0.1 };
             row
         })
         .collect();
+    let planar = layout == "yolov8";
+    let (shape, data): ([usize; 3], Vec<f32>) = match planar {
+        false => ([1, CANDIDATES, values], rows.concat()),
+        true => {
+            let plane = |value: usize| rows.iter().map(move |row| row[value]);
+            (
+                [1, values, CANDIDATES],
+                (0..values).flat_map(plane).collect(),
+            )
+        }
+    };
+    let shape = shape.map(|size| size as i64);
+    let specs = [gstrsdetectnet::engine::TensorSpec {
+        name: "output".into(),
+        element: ElementType::Float32,
+        shape: shape.to_vec(),
+    }];
     let input = InputGeometry {
         width: 640,
         height: 640,
         layout: TensorLayout::Nchw,
     };
+    let family = layout.split(' ').next().and_then(Family::from_name);
+    let evidence = Evidence {
+        decoder: family,
+        ..Evidence::new(&specs, input)
+    };
+    let layout = Layout::recognize(&evidence).expect("a YOLO");
+    let mut decoder = HostDecoder::new(layout, input, &specs);
     let placement = Placement::new(ResizeMode::Stretch, input, WIDTH, HEIGHT);
     let selection = Selection {
         thresholds: vec![0.25; 80],
         iou_threshold: 0.5,
         max_detections: 100,
+        ..Selection::default()
     };
     let mut detections = Vec::new();
-    let shape = [1, ROWS as i64, COLUMNS as i64];
-    bencher.bench_local(|| {
-        let output = [Tensor {
-            shape: &shape,
-            data: &data,
-        }];
-        layout.decode(&output, input, &placement, &selection, &mut detections)
-    });
+    let output = [Tensor {
+        shape: &shape,
+        data: &data,
+    }];
+    bencher.bench_local(|| decoder.decode(&output, &placement, &selection, &mut detections));
 }
 
 fn bench_thumbnails(bencher: Bencher, format: PixelFormat, side: usize, areas: &[Area]) {
@@ -175,6 +197,7 @@ fn attach(bencher: Bencher, objects: usize) {
         confidence: 0.9,
         bounding_box,
         object_id: None,
+        oriented: None,
     };
     let detections = vec![detection; objects];
     let facts = FrameFacts {

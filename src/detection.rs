@@ -65,6 +65,34 @@ impl BoundingBox {
     }
 }
 
+/// A rectangle that is turned about its centre, in pixels of the frame. It can reach beyond the frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OrientedBox {
+    /// Before it is turned.
+    pub rectangle: BoundingBox,
+    /// Clockwise, in radians.
+    pub angle: f32,
+}
+
+impl OrientedBox {
+    /// The upright box around it.
+    pub fn bounding_box(&self) -> BoundingBox {
+        let (sine, cosine) = (self.angle.sin().abs(), self.angle.cos().abs());
+        let BoundingBox {
+            x,
+            y,
+            width,
+            height,
+        } = self.rectangle;
+        BoundingBox::from_center(
+            x + width / 2.0,
+            y + height / 2.0,
+            width * cosine + height * sine,
+            width * sine + height * cosine,
+        )
+    }
+}
+
 /// One object that the network found in a frame. Its label is the entry `class_id` of the model's labels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
@@ -75,6 +103,8 @@ pub struct Detection {
     pub bounding_box: BoundingBox,
     /// The identity a tracker gave, stable over frames.
     pub object_id: Option<u64>,
+    /// The box as a network for turned boxes returned it; `bounding_box` is the upright one around it.
+    pub oriented: Option<OrientedBox>,
 }
 
 #[cfg(test)]

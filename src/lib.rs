@@ -26,7 +26,7 @@ pub mod overlay;
 pub mod preprocess;
 pub mod thumbnail;
 
-pub use detection::{BoundingBox, Detection};
+pub use detection::{BoundingBox, Detection, OrientedBox};
 pub use meta::crop::{CropDetails, crop_details};
 pub use meta::frame::{FrameDetails, frame_details};
 pub use meta::roi::{LabeledDetection, detections};

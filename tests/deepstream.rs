@@ -42,6 +42,7 @@ fn detection(class_id: u32, left: f32, object_id: Option<u64>) -> Detection {
         confidence: 0.75,
         bounding_box: BoundingBox::from_corners(left, 20.0, left + 30.0, 60.0),
         object_id,
+        oriented: None,
     }
 }
 

@@ -155,6 +155,7 @@ fn a_tracked_detection_relates_to_its_track_and_when_it_was_seen() {
         confidence: 0.75,
         bounding_box: BoundingBox::from_corners(left, 20.0, left + 30.0, 60.0),
         object_id,
+        oriented: None,
     };
     let mut metadata = Metadata::default();
     let choice = Choice {

@@ -60,8 +60,8 @@ fn parameters_have_the_size_that_the_kernels_expect() {
     let ptx = committed();
     for (kernel, size) in [
         ("preprocess", size_of::<preprocess::cuda::Batch>()),
-        ("decode", size_of::<decode::cuda::Batch>()),
-        ("suppress", size_of::<decode::cuda::Batch>()),
+        ("decode", size_of::<decode::cuda::Launch>()),
+        ("suppress", size_of::<decode::cuda::Launch>()),
         ("overlay", size_of::<cuda::draw::Canvas>()),
         ("crop", size_of::<crop::cuda::Launch>()),
         ("thumbnail", size_of::<thumbnail::cuda::Batch>()),

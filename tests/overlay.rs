@@ -272,6 +272,7 @@ fn detection(class_id: u32, x: f32, y: f32, width: f32, height: f32) -> Detectio
             height,
         },
         object_id: Some(12),
+        oriented: None,
     }
 }
 
@@ -473,6 +474,7 @@ prop_compose! {
             confidence,
             bounding_box: BoundingBox { x, y, width, height },
             object_id,
+            oriented: None,
         }
     }
 }

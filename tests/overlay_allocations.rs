@@ -68,6 +68,7 @@ fn from_the_second_frame_on_nothing_is_allocated() {
                 height: 90.0 + moved,
             },
             object_id: Some(12),
+            oriented: None,
         })
     };
     let mut overlay = Overlay::new(Parts {

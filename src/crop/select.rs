@@ -104,6 +104,7 @@ mod tests {
             confidence,
             bounding_box: BoundingBox::from_corners(10.0, 10.0, 10.0 + side, 90.0),
             object_id,
+            oriented: None,
         }
     }
 

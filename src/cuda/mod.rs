@@ -26,11 +26,7 @@ use crate::lock;
 pub use driver::{CudaError, DriverError};
 
 /// `kernels.cu`, compiled by `build-kernels`. Drivers translate it for the GPU at hand and remember the result.
-const KERNELS: &CStr =
-    match CStr::from_bytes_with_nul(concat!(include_str!("kernels.ptx"), "\0").as_bytes()) {
-        Ok(text) => text,
-        Err(_) => panic!("kernels.ptx holds a zero"),
-    };
+const KERNELS: &str = concat!(include_str!("kernels.ptx"), "\0");
 
 /// A kernel and the threads of its blocks.
 #[derive(Clone, Copy, Debug)]
@@ -111,8 +107,10 @@ impl Kernels {
     /// Loads the kernels into the current context. The first time on a machine takes the driver a moment,
     /// as it translates them for the GPU.
     pub fn load() -> Result<Self, CudaError> {
+        // Of a text with a zero in it nothing would be left, which the driver refuses.
+        let text = CStr::from_bytes_with_nul(KERNELS.as_bytes()).unwrap_or_default();
         let module =
-            Module::from_ptx_cstr(KERNELS, &[]).map_err(CudaError::during("cuModuleLoadDataEx"))?;
+            Module::from_ptx_cstr(text, &[]).map_err(CudaError::during("cuModuleLoadDataEx"))?;
         let kernel = |name: &str, block| {
             let function = module
                 .get_function(name)

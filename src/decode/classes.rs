@@ -60,12 +60,23 @@ impl ClassFilter {
                 .or_else(|| name.parse().ok().filter(|class| *class < classes))
                 .ok_or_else(|| ClassFilterError::UnknownClass {
                     name: name.clone(),
-                    known: labels.as_slice().join(", "),
+                    known: some_of(labels),
                 })?;
             thresholds[class] = own.unwrap_or(threshold);
         }
         Ok(thresholds)
     }
+}
+
+/// The labels, or the first of very many.
+fn some_of(labels: &Labels) -> String {
+    const MOST: usize = 100;
+    let labels = labels.as_slice();
+    let mut list = labels[..labels.len().min(MOST)].join(", ");
+    if labels.len() > MOST {
+        list += &format!(" and {} more", labels.len() - MOST);
+    }
+    list
 }
 
 #[cfg(test)]
@@ -101,5 +112,13 @@ mod tests {
         assert!(message("person:nan").contains("number from 0 to 1"));
         assert!(message("dog").contains("no class 'dog'; it has person, Car"));
         assert!(message("3").contains("no class '3'"));
+        let many = Labels::numbered(256);
+        let error = ClassFilter::parse("dog").unwrap().thresholds(&many, 0.5);
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .ends_with("class 99 and 156 more")
+        );
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::labels::find_labels;
-use super::{DetectError, DetectorOptions, LoadError, Timings};
-use crate::decode::{Layout, Selection};
+use super::description::{Description, Metadata};
+use super::{CAT, DetectError, DetectorOptions, LoadError, Timings};
+use crate::decode::{HostDecoder, Layout, Selection};
 use crate::detection::Detection;
 use crate::engine::onnxruntime::{InputMut, Model, Session};
 use crate::frame::SystemFrame;
@@ -16,7 +16,7 @@ use crate::preprocess::cpu::Preprocessor;
 pub struct HostDetector {
     session: Session,
     preprocessor: Preprocessor,
-    layout: Layout,
+    decoder: HostDecoder,
     labels: Labels,
     description: String,
     model_bytes: usize,
@@ -31,21 +31,22 @@ impl HostDetector {
             ModelSource::Engine(path) => return Err(LoadError::EngineWithoutGpu(path.clone())),
         };
         let session = Session::load(model, options.threads)?;
-        let layout = Layout::recognize(session.outputs())?;
-        let names = session.metadata("names");
-        let names = names.as_deref().and_then(Labels::from_ultralytics_names);
-        let labels = find_labels(options, &source, names, &layout)?;
-        let preparation = layout.default_preparation(session.input_element());
+        let metadata = Metadata::from_entries(|key| session.metadata(key));
+        let known = Description::new(options, &source, metadata)?;
+        let (outputs, geometry) = (session.outputs(), session.geometry());
+        let (layout, labels) = known.recognize(outputs, session.other_inputs(), geometry)?;
+        let preparation = known.preparation(&layout, session.input_element());
         let preprocessor = Preprocessor::new(session.geometry(), preparation, options.shrinking);
         let InputGeometry { width, height, .. } = session.geometry();
         let description = format!(
-            "ONNX Runtime on the CPU, {:?} {width}x{height}",
+            "ONNX Runtime on the CPU, {} {width}x{height}",
             layout.family
         );
+        let decoder = HostDecoder::new(layout, geometry, session.outputs());
         Ok(Self {
             session,
             preprocessor,
-            layout,
+            decoder,
             labels,
             description,
             model_bytes: source.size(),
@@ -62,7 +63,7 @@ impl HostDetector {
     }
 
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        self.decoder.layout()
     }
 
     /// Engine and layout, for logs and `stats`.
@@ -83,15 +84,16 @@ impl HostDetector {
             InputMut::Uint8(tensor) => self.preprocessor.run(frame, tensor),
         };
         let preprocessed = Instant::now();
-        let geometry = self.session.geometry();
         let (inferred, decoded) = self.session.run(|outputs| {
             let inferred = Instant::now();
-            let decoded = self
-                .layout
-                .decode(outputs, geometry, &placement, selection, detections);
+            let decoder = &mut self.decoder;
+            let decoded = decoder.decode(outputs, &placement, selection, detections);
             (inferred, decoded)
         })?;
         decoded?;
+        if let Some(diagnosis) = self.decoder.diagnosis() {
+            gst::warning!(CAT, "{diagnosis}");
+        }
         Ok(Timings {
             preprocess: preprocessed - start,
             infer: inferred - preprocessed,

@@ -1,8 +1,8 @@
 //! Preprocessing, engine and decoding put together: frames go in, their detections come out.
 
+mod description;
 mod growth;
 mod host;
-mod labels;
 mod pool;
 pub mod scheduler;
 mod sharing;
@@ -26,7 +26,7 @@ use crate::frame::system::Plane;
 use crate::frame::{Colorimetry, DeviceFrame, PendingStream, PixelFormat, SystemFrame};
 use crate::lock;
 use crate::model::onnx::OnnxError;
-use crate::model::{Labels, LabelsError, ModelError, ModelSource};
+use crate::model::{Labels, LabelsError, ModelError, ModelInfoError, ModelSource};
 use crate::overlay::Overlay;
 use crate::preprocess::Shrinking;
 use crate::preprocess::cuda::PreprocessError;
@@ -62,8 +62,10 @@ pub enum Backend {
 pub struct DetectorOptions {
     /// The name of a bundled model, or a file.
     pub model: String,
-    /// A file with one label a line; else what the model itself or its folder says.
+    /// A file with one label a line, or the name of a built-in list; else what the model itself or its folder says.
     pub labels: Option<PathBuf>,
+    /// The family of the model's outputs, where it is not to be recognised.
+    pub decoder: Option<String>,
     pub backend: Backend,
     /// Threads of the CPU engine; 0 chooses by the machine.
     pub threads: usize,
@@ -91,6 +93,12 @@ pub enum LoadError {
     #[error(transparent)]
     Labels(#[from] LabelsError),
     #[error(transparent)]
+    ModelInfo(#[from] ModelInfoError),
+    #[error("decoder={name} is none of auto, {known}")]
+    UnknownDecoder { name: String, known: String },
+    #[error("activation={0} in the .modelinfo is none of none, sigmoid, softmax")]
+    UnknownActivation(String),
+    #[error(transparent)]
     Onnx(#[from] OnnxError),
     #[error(transparent)]
     Layout(#[from] UnknownLayout),
@@ -109,7 +117,8 @@ pub enum LoadError {
     #[error("{0} is a TensorRT engine, which only backend=tensorrt runs")]
     EngineWithoutGpu(PathBuf),
     #[error(
-        "the model's inputs are {seen}; one image input [N,3,H,W] or [N,H,W,3] of float32, float16 or uint8 is needed"
+        "the model's inputs are {seen}; one image input [N,3,H,W] or [N,H,W,3] of float32, float16 or uint8 is needed, \
+         besides which only orig_target_sizes, im_shape and scale_factor are known"
     )]
     Input { seen: String },
     #[error(
@@ -381,6 +390,7 @@ impl Detector {
             thresholds: vec![f32::INFINITY; self.layout().classes],
             iou_threshold: 1.0,
             max_detections: 1,
+            ..Selection::default()
         });
         let mut timings = Timings::default();
         for _ in 0..RUNS {

@@ -73,7 +73,7 @@ impl HostModel {
         let most_copies = MOST_MEMORY / wide.model_bytes().max(1);
         Ok(Self {
             description: wide.description().to_owned(),
-            layout: *wide.layout(),
+            layout: wide.layout().clone(),
             labels: wide.labels().clone(),
             options: options.clone(),
             most_copies: most_copies.min(threads),

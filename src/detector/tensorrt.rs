@@ -51,7 +51,7 @@ impl TensorRtModel {
     ) -> Result<Self, LoadError> {
         let _current = context.enter()?;
         let engine = load_engine(options, 1, &context, progress)?;
-        let loaded = engine.describe(options, &context)?;
+        let loaded = engine.describe(&context)?;
         let kernels = Kernels::shared(&context)?;
         let scheduler = Arc::default();
         add_lanes(&scheduler, &engine, options, &kernels, &context)?;

@@ -4,6 +4,7 @@ mod branch;
 mod crop_caps;
 mod crop_pool;
 mod crops_pad;
+mod decoding_settings;
 mod detections_pad;
 mod device_crops;
 mod device_pools;

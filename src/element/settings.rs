@@ -5,6 +5,7 @@ use gst::glib::prelude::*;
 use gst::prelude::*;
 use once_cell::sync::Lazy;
 
+use super::decoding_settings::DecodingSettings;
 use super::hash_settings::HashSettings;
 use super::lateness_settings::LatenessSettings;
 use super::output_settings::OutputSettings;
@@ -93,6 +94,7 @@ pub(super) struct Settings {
     pub metadata: String,
     pub post_messages: bool,
     pub qos: bool,
+    pub decoding: DecodingSettings,
     pub sharing: SharingSettings,
     pub lateness: LatenessSettings,
     pub hash: HashSettings,
@@ -122,6 +124,7 @@ impl Default for Settings {
             metadata: "auto".into(),
             post_messages: false,
             qos: true,
+            decoding: DecodingSettings::default(),
             sharing: SharingSettings::default(),
             lateness: LatenessSettings::default(),
             hash: HashSettings::default(),
@@ -151,6 +154,7 @@ impl Settings {
         DetectorOptions {
             model: self.model.clone(),
             labels: self.labels.as_ref().map(Into::into),
+            decoder: self.decoding.decoder(),
             backend: match self.backend {
                 Backend::Auto => detector::Backend::Auto,
                 Backend::TensorRt => detector::Backend::TensorRt,
@@ -182,6 +186,7 @@ impl Settings {
             thresholds: filter.thresholds(labels, self.threshold)?,
             iou_threshold: self.iou_threshold,
             max_detections: self.max_detections as usize,
+            filter: self.decoding.filter(),
         })
     }
 
@@ -225,6 +230,7 @@ impl Settings {
             let mut specs = model_specs(&Settings::default());
             specs.extend(gpu_specs(&Settings::default()));
             specs.extend(SharingSettings::default().specs());
+            specs.extend(DecodingSettings::default().specs());
             specs.extend(selection_specs(&Settings::default()));
             specs.extend(output_specs(&Settings::default()));
             specs.extend(LatenessSettings::default().specs());
@@ -259,8 +265,9 @@ impl Settings {
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
             _ => {
-                let sharing = self.sharing.value(name);
-                return sharing
+                let decoding = self.decoding.value(name);
+                return decoding
+                    .or_else(|| self.sharing.value(name))
                     .or_else(|| self.lateness.value(name))
                     .or_else(|| self.hash.value(name))
                     .or_else(|| self.outputs.value(name));
@@ -296,7 +303,8 @@ impl Settings {
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
-            _ if self.sharing.set(name, value)
+            _ if self.decoding.set(name, value)
+                || self.sharing.set(name, value)
                 || self.lateness.set(name, value)
                 || self.hash.set(name, value) => {}
             _ => self.outputs.set(name, value),
@@ -329,8 +337,8 @@ fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {
         glib::ParamSpecString::builder("labels")
             .nick("Labels")
             .blurb(
-                "File with the name of one class a line; without it the model's own metadata, \
-                 MODEL.labels.txt, MODEL.txt or labels.txt beside the model",
+                "File with the name of one class a line or .json, or coco-80 or coco-91; without it the model's own \
+                 .modelinfo or metadata, MODEL.labels.txt, MODEL.txt, MODEL.names, MODEL.json or labels.txt beside it",
             )
             .mutable_ready()
             .build(),

@@ -34,7 +34,7 @@ impl TensorSpec {
     pub fn image_geometry(&self) -> Option<InputGeometry> {
         const LARGEST_SIDE: i64 = 16384;
         let (layout, height, width) = match *self.shape {
-            [_, 3, height, width] => (TensorLayout::Nchw, height, width),
+            [3, height, width] | [_, 3, height, width] => (TensorLayout::Nchw, height, width),
             [_, height, width, 3] => (TensorLayout::Nhwc, height, width),
             _ => return None,
         };
@@ -69,6 +69,37 @@ impl fmt::Display for TensorSpec {
         }
         write!(f, "]")
     }
+}
+
+/// The values of an input besides the image, for each image of a batch: what exports of RT-DETR and PaddleDetection want
+/// to know of the frame. They are told that it is as large as the network's input, so that their boxes are in pixels of
+/// that. None where the input is another.
+pub fn constant_input(spec: &TensorSpec, image: InputGeometry) -> Option<[f32; 2]> {
+    let (width, height) = (image.width as f32, image.height as f32);
+    let two = matches!(*spec.shape, [_, 2]);
+    let values = match spec.name.as_str() {
+        "orig_target_sizes" if spec.element == ElementType::Int64 => [width, height],
+        "im_shape" if spec.element == ElementType::Float32 => [height, width],
+        "scale_factor" if spec.element == ElementType::Float32 => [1.0, 1.0],
+        _ => return None,
+    };
+    two.then_some(values)
+}
+
+/// The place of the image among the inputs, and its geometry, if the others are those of [`constant_input`].
+pub fn image_among(inputs: &[TensorSpec]) -> Option<(usize, InputGeometry)> {
+    let images = inputs
+        .iter()
+        .enumerate()
+        .filter_map(|(i, input)| Some((i, input.image_geometry()?)));
+    let [(image, geometry)] = images.collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let others = inputs.iter().enumerate().filter(|(i, _)| *i != image);
+    let mut others = others.map(|(_, input)| input);
+    others
+        .all(|input| constant_input(input, geometry).is_some())
+        .then_some((image, geometry))
 }
 
 /// Several tensors in one sentence, for error messages.

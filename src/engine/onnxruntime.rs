@@ -10,9 +10,11 @@ use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, Memory
 use ort::session::IoBinding;
 use ort::session::Session as OrtSession;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::value::{Tensor as OrtTensor, TensorElementType, ValueType};
+use ort::value::{
+    DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, ValueType,
+};
 
-use super::{ElementType, Tensor, TensorSpec};
+use super::{ElementType, Tensor, TensorSpec, constant_input, image_among};
 use crate::preprocess::{InputGeometry, TensorLayout};
 
 pub use library::LibraryNotFound;
@@ -31,7 +33,8 @@ pub enum Error {
     #[error("ONNX Runtime cannot read the model: {0}")]
     Model(String),
     #[error(
-        "the model's inputs are {seen}; one image input [N,3,H,W] or [N,H,W,3] of float32 or uint8 is needed"
+        "the model's inputs are {seen}; one image input [N,3,H,W] or [N,H,W,3] of float32 or uint8 is needed, besides \
+         which only orig_target_sizes, im_shape and scale_factor are known"
     )]
     Input { seen: String },
     #[error("ONNX Runtime failed to run the model: {0}")]
@@ -93,9 +96,13 @@ pub struct Session {
     binding: IoBinding,
     input: InputTensor,
     geometry: InputGeometry,
+    /// Names of the inputs besides the image, whose values never change.
+    other_inputs: Vec<String>,
     outputs: Vec<TensorSpec>,
     /// Those that were allocated beforehand, in the order of `outputs`.
     fixed_outputs: Vec<Option<OrtTensor<f32>>>,
+    /// Those of other types than float32, converted to it.
+    converted: Vec<Vec<f32>>,
 }
 
 /// The threads that a network is run on where so many are asked for; 0 chooses by the machine.
@@ -130,16 +137,24 @@ impl Session {
                 outputs.len()
             )));
         }
-        let (element, geometry) = image_input(&inputs)?;
+        let (image, geometry) = image_input(&inputs)?;
         let mut binding = session.create_binding().map_err(model_error)?;
-        let input =
-            bind_input(&mut binding, &inputs[0].name, element, geometry).map_err(model_error)?;
+        let input = bind_input(&mut binding, &inputs[image], geometry).map_err(model_error)?;
+        let mut other_inputs = Vec::new();
+        for (i, other) in inputs.iter().enumerate() {
+            if i != image {
+                bind_constant(&mut binding, other, geometry).map_err(model_error)?;
+                other_inputs.push(other.name.clone());
+            }
+        }
         let fixed_outputs = bind_outputs(&mut binding, &outputs).map_err(model_error)?;
         Ok(Self {
             session,
             binding,
             input,
             geometry,
+            other_inputs,
+            converted: vec![Vec::new(); outputs.len()],
             outputs,
             fixed_outputs,
         })
@@ -154,6 +169,10 @@ impl Session {
             InputTensor::Float32(_) => ElementType::Float32,
             InputTensor::Uint8(_) => ElementType::Uint8,
         }
+    }
+
+    pub fn other_inputs(&self) -> &[String] {
+        &self.other_inputs
     }
 
     pub fn outputs(&self) -> &[TensorSpec] {
@@ -172,30 +191,32 @@ impl Session {
         }
     }
 
-    /// Runs the network on what the input tensor holds and hands all outputs, in the model's order, to `read`.
-    pub fn run<R>(&mut self, read: impl FnOnce(&[Tensor<'_>]) -> R) -> Result<R, Error> {
+    /// Runs the network on what the input tensor holds and hands all outputs, in the model's order, to
+    /// `use_outputs`.
+    pub fn run<R>(&mut self, use_outputs: impl FnOnce(&[Tensor<'_>]) -> R) -> Result<R, Error> {
         let run_error = |e: ort::Error| Error::Run(first_line(&e.to_string()));
         let results = self.session.run_binding(&self.binding).map_err(run_error)?;
         let mut tensors = [Tensor {
             shape: &[],
             data: &[],
         }; MAX_OUTPUTS];
-        for (slot, (spec, fixed)) in tensors
-            .iter_mut()
-            .zip(self.outputs.iter().zip(&self.fixed_outputs))
+        let outputs = self.outputs.iter().zip(&self.fixed_outputs);
+        for ((slot, (spec, fixed)), converted) in
+            tensors.iter_mut().zip(outputs).zip(&mut self.converted)
         {
-            if spec.element != ElementType::Float32 {
-                continue;
-            }
             let (shape, data) = match fixed {
-                Some(tensor) => tensor.extract_tensor(),
-                None => results[spec.name.as_str()]
-                    .try_extract_tensor::<f32>()
-                    .map_err(run_error)?,
+                Some(tensor) => {
+                    let (shape, data) = tensor.extract_tensor();
+                    (&shape[..], data)
+                }
+                None => {
+                    let value = &results[spec.name.as_str()];
+                    read(value, spec.element, converted).map_err(run_error)?
+                }
             };
             *slot = Tensor { shape, data };
         }
-        Ok(read(&tensors[..self.outputs.len()]))
+        Ok(use_outputs(&tensors[..self.outputs.len()]))
     }
 }
 
@@ -223,47 +244,95 @@ fn element_of(element: TensorElementType) -> ElementType {
     }
 }
 
-/// The one input as an image, if that is what it is.
-fn image_input(inputs: &[TensorSpec]) -> Result<(ElementType, InputGeometry), Error> {
+/// A tensor as float32: as it is, or converted into `converted`. Types that no detector returns are empty.
+fn read<'a>(
+    value: &'a DynValue,
+    element: ElementType,
+    converted: &'a mut Vec<f32>,
+) -> ort::Result<(&'a [i64], &'a [f32])> {
+    fn convert<'a, T: PrimitiveTensorElementType + Copy + 'a>(
+        value: &'a DynValue,
+        converted: &'a mut Vec<f32>,
+        number: impl Fn(T) -> f32,
+    ) -> ort::Result<(&'a [i64], &'a [f32])> {
+        let (shape, data) = value.try_extract_tensor::<T>()?;
+        converted.clear();
+        converted.extend(data.iter().map(|&value| number(value)));
+        Ok((shape, converted))
+    }
+    match element {
+        ElementType::Float32 => {
+            let (shape, data) = value.try_extract_tensor::<f32>()?;
+            Ok((shape, data))
+        }
+        ElementType::Float16 => convert(value, converted, half::f16::to_f32),
+        ElementType::Int64 => convert(value, converted, |value: i64| value as f32),
+        ElementType::Int32 => convert(value, converted, |value: i32| value as f32),
+        ElementType::Int8 => convert(value, converted, |value: i8| value.into()),
+        ElementType::Uint8 => convert(value, converted, |value: u8| value.into()),
+        ElementType::Other => Ok((&[], &[])),
+    }
+}
+
+/// The input that is the image, and its geometry, if the model has one and no inputs that nothing is known of.
+fn image_input(inputs: &[TensorSpec]) -> Result<(usize, InputGeometry), Error> {
     let unsuitable = || Error::Input {
         seen: super::describe(inputs),
     };
-    let [input] = inputs else {
-        return Err(unsuitable());
-    };
-    let known_element = matches!(input.element, ElementType::Float32 | ElementType::Uint8);
-    let one_image = matches!(input.shape.first(), Some(-1 | 1));
-    input
-        .image_geometry()
-        .filter(|_| known_element && one_image)
-        .map(|geometry| (input.element, geometry))
-        .ok_or_else(unsuitable)
+    let (image, geometry) = image_among(inputs).ok_or_else(unsuitable)?;
+    let TensorSpec { element, shape, .. } = &inputs[image];
+    let known_element = matches!(element, ElementType::Float32 | ElementType::Uint8);
+    let one_image = shape.len() == 3 || matches!(shape.first(), Some(-1 | 1));
+    match known_element && one_image {
+        true => Ok((image, geometry)),
+        false => Err(unsuitable()),
+    }
 }
 
 fn bind_input(
     binding: &mut IoBinding,
-    name: &str,
-    element: ElementType,
+    spec: &TensorSpec,
     geometry: InputGeometry,
 ) -> ort::Result<InputTensor> {
     let (width, height) = (geometry.width as i64, geometry.height as i64);
     let shape = match geometry.layout {
-        TensorLayout::Nchw => [1, 3, height, width],
-        TensorLayout::Nhwc => [1, height, width, 3],
+        TensorLayout::Nchw => vec![1, 3, height, width],
+        TensorLayout::Nhwc => vec![1, height, width, 3],
     };
+    let without_batch = usize::from(spec.shape.len() == 3);
+    let shape = shape[without_batch..].to_vec();
     let allocator = Allocator::default();
-    Ok(match element {
+    Ok(match spec.element {
         ElementType::Uint8 => {
             let tensor = OrtTensor::<u8>::new(&allocator, shape)?;
-            binding.bind_input(name, &tensor)?;
+            binding.bind_input(&spec.name, &tensor)?;
             InputTensor::Uint8(tensor)
         }
         _ => {
             let tensor = OrtTensor::<f32>::new(&allocator, shape)?;
-            binding.bind_input(name, &tensor)?;
+            binding.bind_input(&spec.name, &tensor)?;
             InputTensor::Float32(tensor)
         }
     })
+}
+
+/// Binds an input whose values are the same for every frame.
+fn bind_constant(
+    binding: &mut IoBinding,
+    spec: &TensorSpec,
+    geometry: InputGeometry,
+) -> ort::Result<()> {
+    let values = constant_input(spec, geometry).unwrap_or_default();
+    match spec.element {
+        ElementType::Int64 => {
+            let values = values.map(|value| value as i64).to_vec();
+            binding.bind_input(&spec.name, &OrtTensor::from_array(([1, 2], values))?)
+        }
+        _ => binding.bind_input(
+            &spec.name,
+            &OrtTensor::from_array(([1, 2], values.to_vec()))?,
+        ),
+    }
 }
 
 /// Binds each float32 output whose size is known, for one image, to memory of its own; ONNX Runtime

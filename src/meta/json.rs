@@ -12,8 +12,10 @@
 //! It is one line, which ends with a line feed. Times other than those of `timing` are in nanoseconds and absent where
 //! they are unknown: `pts` as the buffer has it, `timestamp` in stream time, `running_time` in running time. `x`, `y`,
 //! `w` and `h` are in pixels of the frame, the corners of `bounding_box` parts of its width and height, 0 to 1.
-//! `object_id` is absent where no tracker gave one. Objects of a batched buffer have `batch_id`, the number of their
-//! frame in the batch, from 0; other objects have none. A later version keeps these names or changes `schema`.
+//! `object_id` is absent where no tracker gave one. Boxes of networks for turned ones have `oriented` with `x`, `y`, `w`,
+//! `h` in pixels before they are turned, and `angle`, clockwise in radians. Objects of a batched buffer have `batch_id`,
+//! the number of their frame in the batch, from 0; other objects have none. A later version keeps these names or changes
+//! `schema`.
 //!
 //! With `hash-size`, line and objects have `hash`, the bytes of their grey thumbnail, row by row, in base64; a line has
 //! those of all frames of its buffer, one after the other. A line whose frame looks like the last inspected one has
@@ -67,8 +69,19 @@ struct Object<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     batch_id: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    oriented: Option<Oriented>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<Base64<'a>>,
     detection: Found<'a>,
+}
+
+#[derive(Serialize)]
+struct Oriented {
+    x: f32,
+    y: f32,
+    w: f32,
+    h: f32,
+    angle: f32,
 }
 
 #[derive(Serialize)]
@@ -141,6 +154,13 @@ impl Objects<'_> {
             roi_type: label,
             object_id: detection.object_id,
             batch_id,
+            oriented: detection.oriented.map(|oriented| Oriented {
+                x: oriented.rectangle.x,
+                y: oriented.rectangle.y,
+                w: oriented.rectangle.width,
+                h: oriented.rectangle.height,
+                angle: oriented.angle,
+            }),
             hash: None,
             detection: Found {
                 bounding_box: Corners {
@@ -205,7 +225,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::detection::BoundingBox;
+    use crate::detection::{BoundingBox, OrientedBox};
     use crate::thumbnail::Thumbnails;
 
     fn parsed(facts: &FrameFacts, detections: &[Detection], labels: &str) -> Value {
@@ -245,7 +265,21 @@ mod tests {
             confidence: 0.93,
             bounding_box: BoundingBox::from_corners(160.0, 120.0, 320.0, 240.5),
             object_id,
+            oriented: None,
         }
+    }
+
+    #[test]
+    fn turned_boxes_have_their_own_shape_beside_the_upright_box() {
+        let mut turned = detection(None);
+        turned.oriented = Some(OrientedBox {
+            rectangle: BoundingBox::from_corners(-8.0, 100.0, 200.0, 120.5),
+            angle: 0.5,
+        });
+        let line = parsed(&facts(), &[detection(None), turned], "ship");
+        assert!(line["objects"][0].get("oriented").is_none());
+        let wanted = json!({"x": -8.0, "y": 100.0, "w": 208.0, "h": 20.5, "angle": 0.5});
+        assert_eq!(line["objects"][1]["oriented"], wanted);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use gst::glib;
 use gst_video::VideoRegionOfInterestMeta;
 
 use super::message::FrameFacts;
-use crate::detection::{BoundingBox, Detection};
+use crate::detection::{BoundingBox, Detection, OrientedBox};
 use crate::model::Labels;
 
 const PARAMETER: &str = "detection";
@@ -55,6 +55,15 @@ pub fn attach(
             .field_if_some("repeated", facts.repeated.then_some(true));
         let hash = facts.object_hash(frame, index).map(glib::Bytes::from);
         let parameter = parameter.field_if_some("hash", hash);
+        let parameter = match detection.oriented {
+            Some(OrientedBox { rectangle, angle }) => parameter
+                .field("oriented_x", f64::from(rectangle.x))
+                .field("oriented_y", f64::from(rectangle.y))
+                .field("oriented_w", f64::from(rectangle.width))
+                .field("oriented_h", f64::from(rectangle.height))
+                .field("oriented_angle", f64::from(angle)),
+            None => parameter,
+        };
         meta.add_param(parameter.build());
     }
 }
@@ -94,6 +103,20 @@ fn from_parameter(parameter: &gst::StructureRef) -> Option<Detection> {
             .get::<i64>("object_id")
             .ok()
             .map(|object_id| object_id as u64),
+        oriented: oriented(parameter),
+    })
+}
+
+fn oriented(parameter: &gst::StructureRef) -> Option<OrientedBox> {
+    let number = |name| Some(parameter.get::<f64>(name).ok()? as f32);
+    Some(OrientedBox {
+        rectangle: BoundingBox {
+            x: number("oriented_x")?,
+            y: number("oriented_y")?,
+            width: number("oriented_w")?,
+            height: number("oriented_h")?,
+        },
+        angle: number("oriented_angle")?,
     })
 }
 
@@ -138,6 +161,10 @@ mod tests {
                     confidence,
                     bounding_box: BoundingBox::from_corners(10.25, 20.5, 110.75, 220.0),
                     object_id,
+                    oriented: object_id.map(|_| OrientedBox {
+                        rectangle: BoundingBox::from_corners(-3.5, 20.5, 110.75, 220.0),
+                        angle: 0.75,
+                    }),
                 }
             });
         let mut buffer = gst::Buffer::new();
@@ -153,6 +180,7 @@ mod tests {
             assert_eq!(read.label, labels.get(given.class_id));
             assert_eq!(read.detection.confidence, given.confidence);
             assert_eq!(read.detection.object_id, given.object_id);
+            assert_eq!(read.detection.oriented, given.oriented);
             assert!(read.detection.bounding_box.iou(&given.bounding_box) > 0.99999);
         }
         let roi = buffer.meta::<VideoRegionOfInterestMeta>().unwrap();

@@ -27,7 +27,26 @@ pub enum LabelsError {
 }
 
 impl Labels {
-    /// Reads one label a line; blank lines at the end do not count.
+    /// The list that this names, if it is built in: `coco-80` are COCO's classes, `coco-91` its categories by number.
+    pub fn built_in(name: &str) -> Option<Self> {
+        match name {
+            "coco-80" => Some(Self(super::coco::classes())),
+            "coco-91" => Some(Self(super::coco::categories())),
+            _ => None,
+        }
+    }
+
+    /// The labels of a model of so many classes that names none: COCO's where there are as many.
+    pub fn guessed(classes: usize) -> Self {
+        match classes {
+            80 => Self(super::coco::classes()),
+            91 => Self(super::coco::categories()),
+            _ => Self::numbered(classes),
+        }
+    }
+
+    /// Reads one label a line, of which blank ones at the end do not count; or, from a file `.json`, what
+    /// [`Self::from_json`] takes.
     pub fn read(path: &Path) -> Result<Self, LabelsError> {
         let unreadable = |reason: String| LabelsError::Unreadable {
             path: path.into(),
@@ -46,7 +65,14 @@ impl Labels {
         let bytes = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
         let text = String::from_utf8(bytes)
             .map_err(|e| unreadable(format!("it is not UTF-8 text ({e})")))?;
-        let labels = Self::from_lines(&text);
+        let json = path
+            .extension()
+            .is_some_and(|extension| extension == "json");
+        let labels = match json {
+            true => Self::from_json(&text)
+                .ok_or_else(|| unreadable("it is no list of names in JSON".into()))?,
+            false => Self::from_lines(&text),
+        };
         match labels.0.iter().position(|l| l.len() > MAX_LABEL_BYTES) {
             Some(line) => Err(LabelsError::TooLong {
                 path: path.into(),
@@ -84,6 +110,78 @@ impl Labels {
             rest = after.strip_prefix(',').unwrap_or(after).trim_start();
         }
         Some(Self(labels))
+    }
+
+    /// A list of names in JSON, or an object with a name for each number from 0, or one of these as `names`, `labels`,
+    /// `classes` or `id2label` of an object. None where the text is something else.
+    pub fn from_json(text: &str) -> Option<Self> {
+        Self::from_value(&serde_json::from_str(text).ok()?)
+    }
+
+    fn from_value(value: &serde_json::Value) -> Option<Self> {
+        if let Some(list) = value.as_array() {
+            let names = list.iter().map(|name| Some(name.as_str()?.to_owned()));
+            return names.collect::<Option<Vec<_>>>().map(Self);
+        }
+        let object = value.as_object()?;
+        let inner = ["names", "labels", "classes", "id2label"]
+            .into_iter()
+            .find_map(|key| object.get(key));
+        if let Some(inner) = inner {
+            return Self::from_value(inner);
+        }
+        let names = (0..object.len()).map(|class| {
+            let name = object.get(&class.to_string())?.as_str()?;
+            Some(name.to_owned())
+        });
+        names.collect::<Option<Vec<_>>>().map(Self)
+    }
+
+    /// The labels in a value of a model's metadata: Ultralytics' dictionary, JSON, a Python list, or names between
+    /// commas. None where the text is something else.
+    pub fn from_metadata(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let labels = Self::from_ultralytics_names(text)
+            .or_else(|| Self::from_json(text))
+            .or_else(|| Self::from_python_list(text))
+            .or_else(|| {
+                let list = text.split(',').map(|name| name.trim().to_owned());
+                (!text.contains(['{', '['])).then(|| Self(list.collect()))
+            })?;
+        let fit = |name: &String| !name.is_empty() && name.len() <= MAX_LABEL_BYTES;
+        (!labels.0.is_empty() && labels.0.iter().all(fit)).then_some(labels)
+    }
+
+    /// `['person', "driver's door"]`
+    fn from_python_list(text: &str) -> Option<Self> {
+        let mut rest = text.strip_prefix('[')?.strip_suffix(']')?.trim();
+        let mut labels = Vec::new();
+        while !rest.is_empty() {
+            let (label, after) = python_string(rest)?;
+            labels.push(label);
+            let after = after.trim_start();
+            rest = after.strip_prefix(',').unwrap_or(after).trim_start();
+        }
+        Some(Self(labels))
+    }
+
+    /// With the background as class 0, which lists may leave out.
+    pub fn with_background(mut self) -> Self {
+        const NAMES: [&str; 8] = [
+            "background",
+            "__background__",
+            "unlabeled",
+            "void",
+            "none",
+            "n/a",
+            "???",
+            "bg",
+        ];
+        let first = self.0.first().map(|name| name.to_ascii_lowercase());
+        if !first.is_some_and(|first| NAMES.contains(&first.as_str())) {
+            self.0.insert(0, "background".into());
+        }
+        self
     }
 
     /// As many labels as the model has classes, or an error that says how many `origin` holds. Where `background`
@@ -163,6 +261,59 @@ mod tests {
         for other in ["", "{", "{1: 'a'}", "{0: a}", "{0: 'a}", "['a']"] {
             assert_eq!(Labels::from_ultralytics_names(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn lists_in_json_and_in_metadata_are_read_in_every_form() {
+        let wanted = ["cat", "dog"];
+        for json in [
+            r#"["cat", "dog"]"#,
+            r#"{"1": "dog", "0": "cat"}"#,
+            r#"{"id2label": {"0": "cat", "1": "dog"}, "x": 1}"#,
+            r#"{"names": ["cat", "dog"]}"#,
+        ] {
+            assert_eq!(
+                Labels::from_json(json).unwrap().as_slice(),
+                wanted,
+                "{json}"
+            );
+            assert_eq!(
+                Labels::from_metadata(json).unwrap().as_slice(),
+                wanted,
+                "{json}"
+            );
+        }
+        for text in ["{0: 'cat', 1: 'dog'}", "['cat', \"dog\"]", "cat, dog"] {
+            assert_eq!(
+                Labels::from_metadata(text).unwrap().as_slice(),
+                wanted,
+                "{text}"
+            );
+        }
+        for text in ["", "{", "[1, 2]", "cat,,dog", "{'a': 1}"] {
+            assert_eq!(Labels::from_metadata(text), None, "{text}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.json");
+        std::fs::write(&path, r#"["cat", "dog"]"#).unwrap();
+        assert_eq!(Labels::read(&path).unwrap().as_slice(), wanted);
+        std::fs::write(&path, "cat\ndog").unwrap();
+        assert!(
+            Labels::read(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("JSON")
+        );
+    }
+
+    #[test]
+    fn the_background_is_added_once() {
+        let with = |lines: &str| Labels::from_lines(lines).with_background();
+        assert_eq!(with("cat").as_slice(), ["background", "cat"]);
+        assert_eq!(
+            with("__Background__\ncat").as_slice(),
+            ["__Background__", "cat"]
+        );
     }
 
     #[test]

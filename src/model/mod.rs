@@ -1,11 +1,15 @@
 //! What a model is before any engine runs it: where it comes from and what its classes are called.
 
+mod coco;
 pub mod labels;
+mod modelinfo;
+mod names;
 pub mod onnx;
 
 use std::path::{Path, PathBuf};
 
 pub use labels::{Labels, LabelsError};
+pub use modelinfo::{ModelInfo, ModelInfoError};
 
 /// A model that the library itself carries.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub enum ModelError {
         "there is no model '{name}': it is neither a file nor one that the plugin carries ({bundled})"
     )]
     NotFound { name: String, bundled: String },
+    #[error("'{name}' is a model of jetson-inference that the plugin does not carry: {advice}")]
+    OfJetsonInference { name: String, advice: String },
     #[error("the model {path} could not be read: {reason}")]
     Unreadable { path: PathBuf, reason: String },
     #[error("the model {0} is empty")]
@@ -62,6 +68,12 @@ impl ModelSource {
         let file = match std::fs::metadata(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                if let Some(advice) = names::advice(name) {
+                    return Err(ModelError::OfJetsonInference {
+                        name: name.into(),
+                        advice,
+                    });
+                }
                 let names: Vec<_> = BUNDLED.iter().map(|bundled| bundled.name).collect();
                 return Err(ModelError::NotFound {
                     name: name.into(),
@@ -149,8 +161,19 @@ fn check_kind(path: &Path) -> Result<(), ModelError> {
             "export it to ONNX first, for YOLO with 'yolo export model=FILE format=onnx dynamic=True'"
         }
         "tflite" | "pb" | "h5" | "keras" => "convert it to ONNX first, with tf2onnx",
-        "caffemodel" | "prototxt" | "uff" => {
-            "convert it to ONNX first; Caffe and UFF files are read by no current engine"
+        "caffemodel" | "prototxt" => {
+            "no current engine reads Caffe's files; convert it to ONNX, with 'python3 -m caffe2onnx.convert --prototxt \
+             deploy.prototxt --caffemodel FILE --onnx model.onnx', and set decoder=detectnet for DIGITS' DetectNet or \
+             decoder=detection-output for SSD"
+        }
+        "uff" => {
+            "no current engine reads UFF; take the frozen TensorFlow graph that it was made of and convert that to ONNX: \
+             'python3 -m tf2onnx.convert --graphdef frozen_inference_graph.pb --inputs image_tensor:0 --outputs \
+             detection_boxes:0,detection_classes:0,detection_scores:0,num_detections:0 --output model.onnx'"
+        }
+        "etlt" => {
+            "it is encrypted; take the .onnx file that NGC has for the same model, or make an engine of it with TAO's \
+             tao-converter and give that"
         }
         _ => "an .onnx file is needed, or an .engine or .plan file of TensorRT",
     };

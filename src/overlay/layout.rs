@@ -337,6 +337,7 @@ mod tests {
                 height,
             },
             object_id: Some(12),
+            oriented: None,
         }
     }
 

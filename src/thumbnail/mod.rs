@@ -319,6 +319,7 @@ mod tests {
             confidence: 1.0,
             bounding_box: BoundingBox::default(),
             object_id: None,
+            oriented: None,
         };
         let detections = [vec![detection; 2], vec![], vec![detection]];
         let mut thumbnails = Thumbnails::default();

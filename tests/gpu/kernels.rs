@@ -10,10 +10,14 @@ mod crop_cases;
 mod decode_cases;
 #[path = "../kernels/draw_cases.rs"]
 mod draw_cases;
+#[path = "../kernels/family_cases.rs"]
+mod family_cases;
 #[allow(dead_code, reason = "some of it is for other tests")]
 mod gpu;
 #[path = "../kernels/machine.rs"]
 mod machine;
+#[path = "../decode/cases.rs"]
+mod numpy_cases;
 #[path = "../kernels/picture.rs"]
 mod picture;
 #[path = "../kernels/preprocess_cases.rs"]
@@ -29,6 +33,7 @@ use gstrsdetectnet::crop::Rectangle;
 use gstrsdetectnet::crop::cuda::{Cut, Jobs};
 use gstrsdetectnet::crop::render::CropResize;
 use gstrsdetectnet::cuda::draw::{Ink, Painter, Primitive};
+use gstrsdetectnet::decode::Family;
 use gstrsdetectnet::decode::cuda::{Decoder, Found, OutputElement, Outputs};
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat};
 use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Slot};
@@ -38,7 +43,7 @@ use gstrsdetectnet::preprocess::{
 use gstrsdetectnet::thumbnail::Area;
 use gstrsdetectnet::thumbnail::cuda::Batch as ThumbnailBatch;
 
-use decode_cases::{INPUT, Rules, clustered_box, yolov5_values};
+use decode_cases::{Rules, clustered_box, outputs, ssd_outputs, yolov5_outputs, yolov5_values};
 use gpu::{Gpu, Graph};
 use machine::Machine;
 use picture::Picture;
@@ -66,7 +71,7 @@ fn a_captured_decoder_follows_the_rules_that_are_set_when_it_runs() {
     let classes = 20;
     let values = yolov5_values(2, 800, classes, 12);
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
-    let outputs = Outputs::yolov5(OutputElement::F32, gpu.upload(&bytes), 800, classes);
+    let outputs = yolov5_outputs(OutputElement::F32, gpu.upload(&bytes), 800, classes);
     let mut decoder = Decoder::new(outputs, 2, 100).unwrap();
     let direct = |decoder: &mut Decoder, rules: &Rules| {
         for image in 0..2 {
@@ -162,7 +167,7 @@ fn time_decoding(gpu: &Gpu, name: &str, passing: usize, images: usize) {
         values.extend(yolov5_with_passing(anchors, passing));
     }
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
-    let outputs = Outputs::yolov5(OutputElement::F32, gpu.upload(&bytes), anchors, 80);
+    let outputs = yolov5_outputs(OutputElement::F32, gpu.upload(&bytes), anchors, 80);
     time_decoder(gpu, name, outputs, images, &Rules::hd(0.25, 80));
 }
 
@@ -313,6 +318,99 @@ fn timings() {
         gpu.upload(&halves(1917 * 91)),
         gpu.upload(&halves(1917 * 4)),
     );
-    let outputs = Outputs::ssd(OutputElement::F16, scores, boxes, 1917, 91, INPUT);
+    let outputs = ssd_outputs(OutputElement::F16, [scores, boxes], 1917, 91);
     time_decoder(&gpu, "1 image", outputs, 1, &Rules::hd(0.98, 91));
+    time_families(&gpu);
+}
+
+/// Each family at its usual size, 80 classes, with random values of which some hundred pass.
+fn time_families(gpu: &Gpu) {
+    println!("families at their usual sizes, float16, with the copies, as a CUDA graph:");
+    let named = |shapes: &[(&'static str, &[i64])]| -> Vec<_> {
+        shapes
+            .iter()
+            .map(|(name, shape)| (*name, shape.to_vec()))
+            .collect()
+    };
+    let anchors = 9 * (6400 + 1600 + 400 + 100 + 25);
+    let families = [
+        (Family::Yolov8, 0.97, named(&[("output0", &[1, 84, 8400])])),
+        (Family::Yolov8, 0.97, named(&[("output0", &[1, 8400, 84])])),
+        (Family::YoloObb, 0.97, named(&[("output0", &[1, 20, 8400])])),
+        (Family::Yolov10, 0.5, named(&[("output0", &[1, 300, 6])])),
+        (Family::Yolox, 0.9, named(&[("output", &[1, 8400, 85])])),
+        (
+            Family::YoloNas,
+            0.97,
+            named(&[("904", &[1, 8400, 4]), ("913", &[1, 8400, 80])]),
+        ),
+        (
+            Family::NanoDetPlus,
+            0.97,
+            named(&[("output", &[1, 8500, 112])]),
+        ),
+        (
+            Family::RtDetrRaw,
+            0.7,
+            named(&[("logits", &[1, 300, 80]), ("pred_boxes", &[1, 300, 4])]),
+        ),
+        (
+            Family::Detr,
+            0.02,
+            named(&[("logits", &[1, 100, 92]), ("pred_boxes", &[1, 100, 4])]),
+        ),
+        (
+            Family::RetinaNet,
+            0.998,
+            named(&[
+                ("classification", &[1, anchors, 80]),
+                ("regression", &[1, anchors, 4]),
+            ]),
+        ),
+        (
+            Family::Yolov3,
+            0.53,
+            named(&[
+                ("a", &[1, 255, 80, 80]),
+                ("b", &[1, 255, 40, 40]),
+                ("c", &[1, 255, 20, 20]),
+            ]),
+        ),
+        (
+            Family::DetectNetV2,
+            0.97,
+            named(&[
+                ("output_cov", &[1, 3, 40, 40]),
+                ("output_bbox", &[1, 12, 40, 40]),
+            ]),
+        ),
+        (
+            Family::CenterNet,
+            0.73,
+            named(&[
+                ("hm", &[1, 80, 160, 160]),
+                ("wh", &[1, 2, 160, 160]),
+                ("reg", &[1, 2, 160, 160]),
+            ]),
+        ),
+    ];
+    let mut random = Random::new(17);
+    for (family, threshold, shapes) in families {
+        let addresses: Vec<u64> = shapes
+            .iter()
+            .map(|(_, shape)| {
+                let values =
+                    (0..shape.iter().product::<i64>()).map(|_| half::f16::from_f32(random.unit()));
+                gpu.upload(
+                    &values
+                        .flat_map(|value| value.to_ne_bytes())
+                        .collect::<Vec<u8>>(),
+                )
+            })
+            .collect();
+        let outputs = outputs(family, &shapes, OutputElement::F16, &addresses);
+        let rules = Rules::hd(threshold, outputs.thresholds());
+        let name = format!("{family}, {} candidates", outputs.candidates());
+        time_decoder(gpu, &name, outputs, 1, &rules);
+    }
 }

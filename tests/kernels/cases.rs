@@ -23,6 +23,11 @@ macro_rules! cases {
                 without_candidates_there_are_no_detections,
                 of_too_many_candidates_the_highest_count,
             ;
+            family_cases:
+                every_family_as_numpy_has_it,
+                every_family_as_the_cpu_has_it_with_every_filter,
+                implausible_outputs_leave_their_signs,
+            ;
             crop_cases:
                 copies_are_the_frame_s_own_samples,
                 every_format_becomes_every_other_as_on_the_cpu,

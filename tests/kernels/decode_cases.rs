@@ -1,10 +1,12 @@
 //! Decoding on a machine against the rules written plainly.
 
 use gstrsdetectnet::decode::cuda::{
-    Batch, Buffers, Found, ImageRules, MAX_CANDIDATES, OutputElement, Outputs, Sizes, read_found,
-    write_rules,
+    Batch, Buffers, Found, ImageRules, MAX_CANDIDATES, OutputElement, OutputTensor, Outputs, Sizes,
+    prior_bytes, read_found, write_rules,
 };
+use gstrsdetectnet::decode::{Evidence, Family, Filter, Layout};
 use gstrsdetectnet::detection::{BoundingBox, Detection};
+use gstrsdetectnet::engine::{ElementType, TensorSpec};
 use gstrsdetectnet::preprocess::{Anchor, InputGeometry, Placement, ResizeMode, TensorLayout};
 use half::f16;
 
@@ -54,6 +56,7 @@ impl Rules {
             iou_threshold: self.iou_threshold,
             max_detections: self.max_detections,
             thresholds: &self.thresholds,
+            filter: Filter::NONE,
         }
     }
 }
@@ -73,14 +76,20 @@ fn expected(image: &Image, first_class: usize, rules: &Rules) -> Vec<Found> {
         }
         let (width, height) = (rules.placement.frame_width, rules.placement.frame_height);
         let frame_box = rules.placement.to_frame(*input_box);
+        let frame_box = frame_box.clipped_to(width as f32, height as f32);
+        // What lies beside the frame is no candidate.
+        if frame_box.area() <= 0.0 {
+            continue;
+        }
         candidates.push(Found {
             detection: Detection {
                 class_id: class as u32,
                 confidence,
-                bounding_box: frame_box.clipped_to(width as f32, height as f32),
+                bounding_box: frame_box,
                 object_id: None,
+                oriented: None,
             },
-            anchor: anchor as u32,
+            index: anchor as u32,
         });
     }
     candidates.sort_by(|a, b| b.detection.confidence.total_cmp(&a.detection.confidence));
@@ -105,7 +114,7 @@ fn expected(image: &Image, first_class: usize, rules: &Rules) -> Vec<Found> {
 
 fn assert_same(actual: &[Found], expected: &[Found]) {
     let identity = |found: &[Found]| -> Vec<(u32, u32, f32)> {
-        let identity = |f: &Found| (f.anchor, f.detection.class_id, f.detection.confidence);
+        let identity = |f: &Found| (f.index, f.detection.class_id, f.detection.confidence);
         found.iter().map(identity).collect()
     };
     assert_eq!(identity(actual), identity(expected));
@@ -123,9 +132,8 @@ fn assert_same(actual: &[Found], expected: &[Found]) {
 }
 
 /// A tensor of an element type, and its values as that type holds them.
-fn rounded(element: OutputElement, values: &mut [f32]) -> Vec<u8> {
+pub fn rounded(element: OutputElement, values: &mut [f32]) -> Vec<u8> {
     match element {
-        OutputElement::F32 => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
         OutputElement::F16 => values
             .iter_mut()
             .flat_map(|v| {
@@ -134,6 +142,7 @@ fn rounded(element: OutputElement, values: &mut [f32]) -> Vec<u8> {
                 half.to_ne_bytes()
             })
             .collect(),
+        _ => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
     }
 }
 
@@ -216,35 +225,116 @@ fn ssd_images(scores: &[f32], boxes: &[f32], anchors: usize, classes: usize) -> 
 }
 
 /// Decodes twice with the same buffers, since each batch must leave them ready for the next.
-fn check(machine: &impl Machine, outputs: &Outputs, images: &[Image], rules: &[Rules]) {
+fn check(
+    machine: &impl Machine,
+    outputs: &Outputs,
+    first_class: usize,
+    images: &[Image],
+    rules: &[Rules],
+) {
     let sizes = Sizes::new(outputs, 300);
     let mut words = vec![0u32; sizes.rules * images.len()];
     for (words, rules) in words.chunks_exact_mut(sizes.rules).zip(rules) {
         write_rules(words, outputs, &rules.borrowed());
     }
     let rule_bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let anchors = outputs.anchors * images.len();
-    let buffers = Buffers {
-        rules: machine.upload(&rule_bytes),
-        candidate_boxes: machine.upload(&vec![0xff; 16 * anchors]),
-        keys: machine.upload(&vec![0xff; 8 * anchors]),
-        candidate_classes: machine.upload(&vec![0xff; 4 * anchors]),
-        counts: machine.upload(&vec![0; 4 * images.len()]),
-        found: machine.upload(&vec![0xff; 4 * sizes.found * images.len()]),
-    };
+    let buffers = buffers(machine, outputs, sizes, &rule_bytes, images.len());
     let batch = Batch::new(outputs, sizes, buffers);
     for _ in 0..2 {
-        machine.decode(&batch, images.len());
-        let found = machine.download(buffers.found, 4 * sizes.found * images.len());
-        let words: Vec<u32> = found
-            .chunks_exact(4)
-            .map(|word| u32::from_ne_bytes(word.try_into().unwrap()))
-            .collect();
+        let words = run(machine, &batch, sizes, &buffers, images.len());
         for ((words, image), rules) in words.chunks_exact(sizes.found).zip(images).zip(rules) {
-            let actual: Vec<Found> = read_found(words).collect();
-            assert_same(&actual, &expected(image, outputs.first_class, rules));
+            let frame = frame_of(&rules.placement);
+            let actual: Vec<Found> = read_found(words, outputs, frame).collect();
+            assert_same(&actual, &expected(image, first_class, rules));
         }
     }
+}
+
+pub fn frame_of(placement: &Placement) -> (f32, f32) {
+    (placement.frame_width as f32, placement.frame_height as f32)
+}
+
+/// What the kernels need, with rubbish where they are to write before they read.
+pub fn buffers(
+    machine: &impl Machine,
+    outputs: &Outputs,
+    sizes: Sizes,
+    rules: &[u8],
+    images: usize,
+) -> Buffers {
+    let candidates = outputs.candidates() * images;
+    Buffers {
+        rules: machine.upload(rules),
+        priors: machine.upload(&prior_bytes(outputs)),
+        candidate_boxes: machine.upload(&vec![0xff; 16 * candidates]),
+        keys: machine.upload(&vec![0xff; 8 * candidates]),
+        candidate_classes: machine.upload(&vec![0xff; 4 * candidates]),
+        candidate_angles: machine.upload(&vec![0xff; 4 * candidates]),
+        counts: machine.upload(&vec![0; 4 * images]),
+        signs: machine.upload(&vec![0; 4 * images]),
+        found: machine.upload(&vec![0xff; 4 * sizes.found * images]),
+    }
+}
+
+/// The words of all images' results.
+pub fn run(
+    machine: &impl Machine,
+    batch: &Batch,
+    sizes: Sizes,
+    buffers: &Buffers,
+    images: usize,
+) -> Vec<u32> {
+    machine.decode(batch, images);
+    let found = machine.download(buffers.found, 4 * sizes.found * images);
+    let words = found.chunks_exact(4);
+    words
+        .map(|word| u32::from_ne_bytes(word.try_into().unwrap()))
+        .collect()
+}
+
+/// The outputs of a family, of which only names and shapes are needed.
+pub fn outputs(
+    family: Family,
+    named: &[(&str, Vec<i64>)],
+    element: OutputElement,
+    addresses: &[u64],
+) -> Outputs {
+    let spec = |(name, shape): &(&str, Vec<i64>)| TensorSpec {
+        name: (*name).into(),
+        element: ElementType::Float32,
+        shape: shape.clone(),
+    };
+    let specs: Vec<_> = named.iter().map(spec).collect();
+    let evidence = Evidence {
+        decoder: Some(family),
+        ..Evidence::new(&specs, INPUT)
+    };
+    let layout = Layout::recognize(&evidence).unwrap();
+    let shapes: Vec<_> = specs.iter().map(|spec| spec.shape.clone()).collect();
+    let plan = layout.plan(&shapes, INPUT, &specs).unwrap();
+    let tensor = |&address: &u64| OutputTensor { address, element };
+    Outputs::new(plan, addresses.iter().map(tensor).collect(), layout.classes)
+}
+
+pub fn yolov5_outputs(
+    element: OutputElement,
+    address: u64,
+    anchors: usize,
+    classes: usize,
+) -> Outputs {
+    let shape = vec![1, anchors as i64, 5 + classes as i64];
+    outputs(Family::Yolov5, &[("output", shape)], element, &[address])
+}
+
+pub fn ssd_outputs(
+    element: OutputElement,
+    addresses: [u64; 2],
+    anchors: usize,
+    classes: usize,
+) -> Outputs {
+    let scores = ("scores", vec![1, anchors as i64, classes as i64]);
+    let boxes = ("boxes", vec![1, anchors as i64, 4]);
+    outputs(Family::Ssd, &[scores, boxes], element, &addresses)
 }
 
 fn check_yolov5(
@@ -256,9 +346,9 @@ fn check_yolov5(
 ) {
     let address = machine.upload(&rounded(element, &mut values));
     let anchors = values.len() / rules.len() / (5 + classes);
-    let outputs = Outputs::yolov5(element, address, anchors, classes);
+    let outputs = yolov5_outputs(element, address, anchors, classes);
     let images = yolov5_images(&values, anchors, classes);
-    check(machine, &outputs, &images, rules);
+    check(machine, &outputs, 0, &images, rules);
 }
 
 pub fn yolov5_in_both_element_types(machine: &impl Machine) {
@@ -282,14 +372,8 @@ pub fn ssd_in_both_element_types(machine: &impl Machine) {
         let (mut scores, mut boxes) = ssd_values(2, anchors, classes);
         let scores_address = machine.upload(&rounded(element, &mut scores));
         let boxes_address = machine.upload(&rounded(element, &mut boxes));
-        let outputs = Outputs::ssd(
-            element,
-            scores_address,
-            boxes_address,
-            anchors,
-            classes,
-            INPUT,
-        );
+        let addresses = [scores_address, boxes_address];
+        let outputs = ssd_outputs(element, addresses, anchors, classes);
         let images = ssd_images(&scores, &boxes, anchors, classes);
         let stretched = Rules {
             placement: Placement::new(ResizeMode::Stretch, INPUT, 1280, 720),
@@ -298,6 +382,7 @@ pub fn ssd_in_both_element_types(machine: &impl Machine) {
         check(
             machine,
             &outputs,
+            1,
             &images,
             &[Rules::hd(0.97, classes), stretched],
         );

@@ -103,8 +103,12 @@ impl Machine for Emulated {
     }
 
     fn decode(&self, batch: &DecodeBatch, images: usize) {
-        self.run("run_decode", batch, batch.decode_grid(images));
-        self.run("run_suppress", batch, batch.suppress_grid(images));
+        for source in batch.launches() {
+            self.run("run_decode", source, source.decode_grid(images));
+        }
+        if let Some(last) = batch.launches().last() {
+            self.run("run_suppress", last, last.suppress_grid(images));
+        }
     }
 
     fn draw(&self, canvas: &Canvas) {

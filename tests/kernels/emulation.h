@@ -89,3 +89,9 @@ DEVICE u32 f16_bits(float value) {
     // A fraction rounded up to the next power carries into the exponent.
     return sign | (step == -24 ? units : units + (u32(step + 24) << 10));
 }
+
+DEVICE float exponential(float value) { return std::exp(value); }
+DEVICE float logarithm(float value) { return std::log(value); }
+DEVICE float square_root(float value) { return std::sqrt(value); }
+DEVICE float sine_of(float angle) { return std::sin(angle); }
+DEVICE float cosine_of(float angle) { return std::cos(angle); }

@@ -7,7 +7,10 @@ mod crop_cases;
 mod decode_cases;
 mod draw_cases;
 mod emulated;
+mod family_cases;
 mod machine;
+#[path = "../decode/cases.rs"]
+mod numpy_cases;
 mod overlay_cases;
 mod picture;
 mod preprocess_cases;

@@ -68,6 +68,7 @@ pub fn detections(width: usize, height: usize) -> Vec<Detection> {
                 height,
             },
             object_id: (index % 2 == 0).then_some(u64::MAX - u64::from(index)),
+            oriented: None,
         })
         .collect()
 }

@@ -162,12 +162,12 @@ def nan_ssd():
 
 
 def two_inputs():
-    """A detector that also wants the picture's scale, as PaddleDetection's do."""
+    """A detector that also wants something that nobody knows."""
     graph = Graph()
     graph.ssd(graph.from_minus_one_to_one("input"), boxes="unscaled_boxes")
-    corners = graph.node("Concat", ["scale_factor", "scale_factor"], "corner_scale", axis=1)
+    corners = graph.node("Concat", ["mystery", "mystery"], "corner_scale", axis=1)
     graph.node("Mul", ["unscaled_boxes", corners], "boxes")
-    graph.save("two-inputs", [tensor("input", [1, 3, SIDE, SIDE]), tensor("scale_factor", [1, 2])], ssd_outputs(1))
+    graph.save("two-inputs", [tensor("input", [1, 3, SIDE, SIDE]), tensor("mystery", [1, 2])], ssd_outputs(1))
 
 
 def classifier():

@@ -72,6 +72,37 @@ DEVICE float f16_value(u32 bits) {
     return value;
 }
 
+// To within two units of the last place, or 2^-20 for sine and cosine of small angles.
+DEVICE float exponential(float value) {
+    float result;
+    asm("ex2.approx.f32 %0, %1;" : "=f"(result) : "f"(value * 1.44269504f));
+    return result;
+}
+
+DEVICE float logarithm(float value) {
+    float result;
+    asm("lg2.approx.f32 %0, %1;" : "=f"(result) : "f"(value));
+    return result * 0.693147181f;
+}
+
+DEVICE float square_root(float value) {
+    float result;
+    asm("sqrt.rn.f32 %0, %1;" : "=f"(result) : "f"(value));
+    return result;
+}
+
+DEVICE float sine_of(float angle) {
+    float result;
+    asm("sin.approx.f32 %0, %1;" : "=f"(result) : "f"(angle));
+    return result;
+}
+
+DEVICE float cosine_of(float angle) {
+    float result;
+    asm("cos.approx.f32 %0, %1;" : "=f"(result) : "f"(angle));
+    return result;
+}
+
 // The sum over the 32 threads of a warp, all of which call this; only the first of them gets all of it.
 DEVICE u64 warp_sum(u64 value) {
     for (u32 step = 16; step > 0; step /= 2) {

@@ -10,8 +10,8 @@ use crate::cuda::SharedKernels;
 use crate::cuda::context::{Context, InContext};
 use crate::cuda::stream::{Event, Graph, Stream};
 use crate::cuda::texture::FrameTextures;
-use crate::decode::Selection;
 use crate::decode::cuda::{Decoder, ImageRules};
+use crate::decode::{Filter, Layout, Selection, Signs};
 use crate::detection::Detection;
 use crate::detector::scheduler::Lane;
 use crate::detector::{CAT, DetectError, LoadError};
@@ -33,6 +33,7 @@ const NOTHING: ImageRules<'static> = ImageRules {
     iou_threshold: 1.0,
     max_detections: 0,
     thresholds: &[],
+    filter: Filter::NONE,
 };
 
 /// How network and decoding run.
@@ -66,12 +67,18 @@ pub(super) struct Work {
 }
 
 /// An execution context of an engine with all that it needs on one GPU.
-pub struct EngineLane(InContext<Machine>);
+pub struct EngineLane {
+    machine: InContext<Machine>,
+    layout: Layout,
+    /// What the network's outputs have shown so far.
+    signs: Signs,
+}
 
 impl EngineLane {
     /// Has its parts made in `context`, and runs a batch.
     pub(super) fn new(
         context: &Context,
+        layout: Layout,
         make: impl FnOnce() -> Result<Machine, LoadError>,
     ) -> Result<Self, LoadError> {
         let machine = InContext::make(context, || {
@@ -79,13 +86,17 @@ impl EngineLane {
             machine.prepare()?;
             Ok::<_, LoadError>(machine)
         })?;
-        Ok(Self(machine))
+        Ok(Self {
+            machine,
+            layout,
+            signs: Signs::default(),
+        })
     }
 
     /// What one run of the network alone takes for a full batch, over `runs` of its CUDA graph in a row: the limit that
     /// everything else is compared with.
     pub fn network_alone(&mut self, runs: u32) -> Result<Duration, DetectError> {
-        let (_current, machine) = self.0.enter()?;
+        let (_current, machine) = self.machine.enter()?;
         let Machine {
             work,
             stream,
@@ -114,12 +125,12 @@ impl Lane for EngineLane {
     type Error = DetectError;
 
     fn launch(&mut self, jobs: &[Job]) -> Result<(), DetectError> {
-        let (_current, machine) = self.0.enter()?;
+        let (_current, machine) = self.machine.enter()?;
         machine.launch(jobs)
     }
 
     fn wait(&mut self) -> Result<(), DetectError> {
-        let (_current, machine) = self.0.enter()?;
+        let (_current, machine) = self.machine.enter()?;
         machine.finished.wait()?;
         machine.textures.clear();
         Ok(())
@@ -127,8 +138,12 @@ impl Lane for EngineLane {
 
     fn collect(&mut self, index: usize, detections: &mut Vec<Detection>) {
         detections.clear();
-        let found = self.0.work.decoder.found(index);
-        let found = found.map(|found| found.detection);
+        let decoder = &self.machine.work.decoder;
+        self.signs.join(decoder.signs(index));
+        if let Some(diagnosis) = self.signs.diagnosis(&self.layout) {
+            gst::warning!(CAT, "{diagnosis}");
+        }
+        let found = decoder.found(index).map(|found| found.detection);
         detections.extend(found.filter(|found| found.bounding_box.area() > 0.0));
     }
 }
@@ -164,6 +179,7 @@ impl Machine {
                     iou_threshold: job.selection.iou_threshold,
                     max_detections: job.selection.max_detections,
                     thresholds: &job.selection.thresholds,
+                    filter: job.selection.filter,
                 },
             );
         }

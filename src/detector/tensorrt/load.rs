@@ -4,17 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cust::memory::DeviceBuffer;
+use cust::memory::{CopyDestination, DeviceBuffer};
 
 use super::lane::{EngineLane, Machine, Run, Work};
 use crate::cuda::context::{Context, driver_version};
 use crate::cuda::stream::{Event, Stream};
 use crate::cuda::texture::FrameTextures;
 use crate::cuda::{CudaError, SharedKernels};
-use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, Outputs};
-use crate::decode::{Family, Layout};
-use crate::detector::labels::{find_labels, names_of_metadata};
-use crate::detector::{CAT, DetectorOptions, LoadError, LoadProgress};
+use crate::decode::Layout;
+use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, OutputTensor, Outputs};
+use crate::detector::description::{Description, Metadata};
+use crate::detector::{CAT, DetectError, DetectorOptions, LoadError, LoadProgress};
 use crate::engine::tensorrt::{
     self, Batches, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine,
     Library, LoadOptions, OnnxModel, Precision, TensorSpec,
@@ -29,8 +29,7 @@ use crate::preprocess::cuda::{Element, InputTensor, Preprocessor};
 pub(super) struct LoadedEngine {
     engine: Engine,
     kept: Option<(EngineCache, KeptEngine)>,
-    /// Labels in the model's own metadata.
-    names: Option<Labels>,
+    known: Description,
     precision: &'static str,
 }
 
@@ -43,26 +42,32 @@ pub(super) struct Loaded {
 
 impl LoadedEngine {
     /// What the model finds and what its classes are called. The context is current.
-    pub fn describe(
-        &self,
-        options: &DetectorOptions,
-        context: &Context,
-    ) -> Result<Loaded, LoadError> {
-        let source = ModelSource::resolve(&options.model)?;
-        let tensors = self.engine.tensors();
-        let layout = recognize(tensors)?;
-        let (_, _, InputGeometry { width, height, .. }) = image_input(tensors)?;
+    pub fn describe(&self, context: &Context) -> Result<Loaded, LoadError> {
+        let (layout, labels) = self.recognize()?;
+        let (_, _, InputGeometry { width, height, .. }) = image_input(self.engine.tensors())?;
         Ok(Loaded {
             description: format!(
-                "{} on {}, {}, {:?} {width}x{height}",
+                "{} on {}, {}, {} {width}x{height}",
                 tensorrt::library()?.version(),
                 context.gpu_name()?,
                 self.precision,
                 layout.family,
             ),
-            labels: find_labels(options, &source, self.names.clone(), &layout)?,
+            labels,
             layout,
         })
+    }
+
+    fn recognize(&self) -> Result<(Layout, Labels), LoadError> {
+        let tensors = self.engine.tensors();
+        let (image, _, geometry) = image_input(tensors)?;
+        let of = |input: bool| {
+            let tensors = tensors.iter().enumerate();
+            tensors.filter(move |(i, tensor)| tensor.is_input == input && *i != image)
+        };
+        let outputs: Vec<_> = of(false).map(|(_, tensor)| spec_of(tensor)).collect();
+        let others: Vec<_> = of(true).map(|(_, tensor)| tensor.name.clone()).collect();
+        self.known.recognize(&outputs, &others, geometry)
     }
 
     pub fn max_batch(&self) -> u32 {
@@ -85,30 +90,36 @@ impl LoadedEngine {
         kernels: &Arc<SharedKernels>,
         context: &Context,
     ) -> Result<EngineLane, LoadError> {
-        EngineLane::new(context, || self.new_machine(batch, options, kernels))
+        let (layout, _) = self.recognize()?;
+        EngineLane::new(context, layout.clone(), || {
+            self.new_machine(batch, &layout, options, kernels)
+        })
     }
 
     fn new_machine(
         &self,
         batch: u32,
+        layout: &Layout,
         options: &DetectorOptions,
         kernels: &Arc<SharedKernels>,
     ) -> Result<Machine, LoadError> {
         let tensors = self.engine.tensors();
-        let layout = recognize(tensors)?;
         let (input, element, geometry) = image_input(tensors)?;
         let mut network = self.engine.new_context()?;
         network.set_batch(batch)?;
         let batch = batch as usize;
-        let (memory, addresses) = allocate(tensors, &mut network)?;
-        let device_outputs = device_outputs(&layout, geometry, tensors, &network, &addresses)?;
+        let (mut memory, addresses) = allocate(tensors, &mut network)?;
+        fill_constants(tensors, geometry, &mut memory)?;
+        let device_outputs = device_outputs(layout, geometry, tensors, &network, &addresses)?;
         let tensor = InputTensor {
             address: addresses[input],
             geometry,
             element,
             slots: batch,
         };
-        let preparation = layout.default_preparation(element_type(tensors[input].data_type));
+        let preparation = self
+            .known
+            .preparation(layout, element_type(tensors[input].data_type));
         Ok(Machine {
             preprocessor: Preprocessor::new(tensor, preparation, options.shrinking),
             slots: Vec::with_capacity(batch),
@@ -137,12 +148,6 @@ impl LoadedEngine {
     }
 }
 
-fn recognize(tensors: &[TensorSpec]) -> Result<Layout, LoadError> {
-    let outputs = tensors.iter().filter(|tensor| !tensor.is_input);
-    let outputs: Vec<_> = outputs.map(spec_of).collect();
-    Ok(Layout::recognize(&outputs)?)
-}
-
 /// The engine of a model for batches of this size, which an engine file decides on itself. The context is current.
 pub(super) fn load_engine(
     options: &DetectorOptions,
@@ -156,6 +161,7 @@ pub(super) fn load_engine(
     if let ModelSource::Engine(path) = source {
         let file = std::fs::read(path).map_err(|error| source.unreadable(&error))?;
         let (metadata, _) = tensorrt::split_metadata(&file);
+        let metadata = metadata.map(Metadata::from_json).unwrap_or_default();
         return Ok(LoadedEngine {
             engine: Engine::deserialize(
                 library,
@@ -166,7 +172,7 @@ pub(super) fn load_engine(
                 },
             )?,
             kept: None,
-            names: metadata.and_then(names_of_metadata),
+            known: Description::new(options, source, metadata)?,
             precision: "as built",
         });
     }
@@ -174,8 +180,13 @@ pub(super) fn load_engine(
         ModelSource::Bundled(bundled) => Model::parse(bundled.onnx)?,
         _ => Model::parse(source.read()?)?,
     };
-    let names = model.metadata().find(|(key, _)| *key == "names");
-    let names = names.and_then(|(_, names)| Labels::from_ultralytics_names(names));
+    let metadata = Metadata::from_entries(|wanted| {
+        let mut entries = model.metadata();
+        let found = entries.find(|(key, _)| *key == wanted);
+        found.map(|(_, value)| value.to_owned())
+    });
+    // What is wrong with the description is said before an engine is built.
+    let known = Description::new(options, source, metadata)?;
     if let Some(folder) = source.path().and_then(Path::parent) {
         model.embed_external_data(folder)?;
     }
@@ -223,7 +234,7 @@ pub(super) fn load_engine(
     Ok(LoadedEngine {
         engine: kept.engine.clone(),
         kept: Some((cache, kept)),
-        names,
+        known,
         precision,
     })
 }
@@ -286,27 +297,48 @@ fn element_type(data_type: DataType) -> ElementType {
     }
 }
 
-/// The position and form of the one input, if it is an image.
+/// The position and form of the input that is the image, if nothing is unknown of the others.
 fn image_input(tensors: &[TensorSpec]) -> Result<(usize, Element, InputGeometry), LoadError> {
-    let inputs: Vec<_> = tensors.iter().filter(|t| t.is_input).map(spec_of).collect();
+    let positions: Vec<_> = (0..tensors.len())
+        .filter(|&i| tensors[i].is_input)
+        .collect();
+    let inputs: Vec<_> = positions.iter().map(|&i| spec_of(&tensors[i])).collect();
     let unsuitable = || LoadError::Input {
         seen: engine::describe(&inputs),
     };
-    let [input] = inputs.as_slice() else {
-        return Err(unsuitable());
-    };
-    let position = tensors
-        .iter()
-        .position(|t| t.is_input)
-        .ok_or_else(unsuitable)?;
-    let element = match input.element {
+    let (image, geometry) = engine::image_among(&inputs).ok_or_else(unsuitable)?;
+    let element = match inputs[image].element {
         ElementType::Float32 => Element::F32,
         ElementType::Float16 => Element::F16,
         ElementType::Uint8 => Element::U8,
         _ => return Err(unsuitable()),
     };
-    let geometry = input.image_geometry().ok_or_else(unsuitable)?;
-    Ok((position, element, geometry))
+    Ok((positions[image], element, geometry))
+}
+
+/// Writes the inputs whose values are the same for every frame.
+fn fill_constants(
+    tensors: &[TensorSpec],
+    geometry: InputGeometry,
+    memory: &mut [DeviceBuffer<u8>],
+) -> Result<(), LoadError> {
+    for (tensor, memory) in tensors.iter().zip(memory).filter(|(t, _)| t.is_input) {
+        let Some(values) = engine::constant_input(&spec_of(tensor), geometry) else {
+            continue;
+        };
+        let one: Vec<u8> = match tensor.data_type {
+            DataType::I64 => values
+                .iter()
+                .flat_map(|v| (*v as i64).to_ne_bytes())
+                .collect(),
+            _ => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+        };
+        let all: Vec<u8> = one.iter().copied().cycle().take(memory.len()).collect();
+        memory
+            .copy_from(&all)
+            .map_err(CudaError::during("cuMemcpyHtoD"))?;
+    }
+    Ok(())
 }
 
 /// Memory for every tensor at the batch that is set, and its address.
@@ -338,7 +370,7 @@ fn allocate(
     Ok((memory, addresses))
 }
 
-/// Where the decoding kernels find what they read.
+/// What the decoding kernels read.
 fn device_outputs(
     layout: &Layout,
     input: InputGeometry,
@@ -346,38 +378,22 @@ fn device_outputs(
     network: &tensorrt::Context,
     addresses: &[u64],
 ) -> Result<Outputs, LoadError> {
-    let positions: Vec<_> = (0..tensors.len())
-        .filter(|&i| !tensors[i].is_input)
-        .collect();
-    let (first, second) = layout.outputs();
-    let element = |position: usize| match tensors[position].data_type {
-        DataType::F16 => OutputElement::F16,
-        _ => OutputElement::F32,
-    };
-    let anchors = |position: usize| {
-        let anchors = network.shape(position).get(1).copied().unwrap_or(-1);
-        usize::try_from(anchors).map_err(|_| LoadError::OpenShape {
-            tensor: spec_of(&tensors[position]).to_string(),
-        })
-    };
-    let first = positions[first];
-    Ok(match layout.family {
-        Family::Ssd => {
-            let boxes = positions[second];
-            Outputs::ssd(
-                element(first),
-                addresses[first],
-                addresses[boxes],
-                anchors(first)?,
-                layout.classes,
-                input,
-            )
-        }
-        Family::Yolov5 => Outputs::yolov5(
-            element(first),
-            addresses[first],
-            anchors(first)?,
-            layout.classes,
-        ),
-    })
+    let (mut specs, mut shapes, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, tensor) in tensors.iter().enumerate().filter(|(_, t)| !t.is_input) {
+        specs.push(spec_of(tensor));
+        shapes.push(network.shape(i).to_vec());
+        outputs.push(OutputTensor {
+            address: addresses[i],
+            element: match tensor.data_type {
+                DataType::F16 => OutputElement::F16,
+                DataType::I32 => OutputElement::I32,
+                DataType::I64 => OutputElement::I64,
+                _ => OutputElement::F32,
+            },
+        });
+    }
+    let plan = layout
+        .plan(&shapes, input, &specs)
+        .map_err(DetectError::from)?;
+    Ok(Outputs::new(plan, outputs, layout.classes))
 }

@@ -22,6 +22,7 @@ fn detections(number: u32, width: f32, height: f32) -> Vec<Detection> {
             confidence: 0.9,
             bounding_box: BoundingBox::from_corners(x, y, right, bottom).clipped_to(width, height),
             object_id: None,
+            oriented: None,
         }
     };
     (0..number).map(detection).collect()

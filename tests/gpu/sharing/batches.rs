@@ -84,6 +84,7 @@ fn detect(detector: &Detector, frames: &[DeviceFrame]) -> Vec<Vec<Detection>> {
         thresholds: vec![THRESHOLD; detector.labels().as_slice().len()],
         iou_threshold: 0.5,
         max_detections: 100,
+        ..Selection::default()
     });
     let frames = Frames::Device {
         frames,

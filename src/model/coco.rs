@@ -1,0 +1,56 @@
+//! The classes of COCO, which most published networks are trained on.
+
+/// A class of COCO with the number that its category has, from 1; numbers that are left out have no pictures.
+#[rustfmt::skip]
+const CATEGORIES: [(usize, &str); 80] = [
+    (1, "person"), (2, "bicycle"), (3, "car"), (4, "motorcycle"), (5, "airplane"), (6, "bus"), (7, "train"),
+    (8, "truck"), (9, "boat"), (10, "traffic light"), (11, "fire hydrant"), (13, "stop sign"), (14, "parking meter"),
+    (15, "bench"), (16, "bird"), (17, "cat"), (18, "dog"), (19, "horse"), (20, "sheep"), (21, "cow"), (22, "elephant"),
+    (23, "bear"), (24, "zebra"), (25, "giraffe"), (27, "backpack"), (28, "umbrella"), (31, "handbag"), (32, "tie"),
+    (33, "suitcase"), (34, "frisbee"), (35, "skis"), (36, "snowboard"), (37, "sports ball"), (38, "kite"),
+    (39, "baseball bat"), (40, "baseball glove"), (41, "skateboard"), (42, "surfboard"), (43, "tennis racket"),
+    (44, "bottle"), (46, "wine glass"), (47, "cup"), (48, "fork"), (49, "knife"), (50, "spoon"), (51, "bowl"),
+    (52, "banana"), (53, "apple"), (54, "sandwich"), (55, "orange"), (56, "broccoli"), (57, "carrot"), (58, "hot dog"),
+    (59, "pizza"), (60, "donut"), (61, "cake"), (62, "chair"), (63, "couch"), (64, "potted plant"), (65, "bed"),
+    (67, "dining table"), (70, "toilet"), (72, "tv"), (73, "laptop"), (74, "mouse"), (75, "remote"), (76, "keyboard"),
+    (77, "cell phone"), (78, "microwave"), (79, "oven"), (80, "toaster"), (81, "sink"), (82, "refrigerator"),
+    (84, "book"), (85, "clock"), (86, "vase"), (87, "scissors"), (88, "teddy bear"), (89, "hair drier"),
+    (90, "toothbrush"),
+];
+
+/// The 80 classes in their order.
+pub fn classes() -> Vec<String> {
+    CATEGORIES.iter().map(|(_, name)| (*name).into()).collect()
+}
+
+/// The 91 numbers of categories, of which 0 is the background and some have no class.
+pub fn categories() -> Vec<String> {
+    let mut names: Vec<String> = (0..=90)
+        .map(|number| format!("category {number}"))
+        .collect();
+    names[0] = "background".into();
+    for (number, name) in CATEGORIES {
+        names[number] = name.into();
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_and_categories_name_the_same_things() {
+        let (classes, categories) = (classes(), categories());
+        assert_eq!((classes.len(), categories.len()), (80, 91));
+        assert_eq!(
+            (classes[0].as_str(), classes[79].as_str()),
+            ("person", "toothbrush")
+        );
+        assert_eq!(
+            (categories[18].as_str(), categories[90].as_str()),
+            ("dog", "toothbrush")
+        );
+        assert_eq!(categories[12], "category 12");
+    }
+}
