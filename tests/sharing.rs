@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -424,19 +425,34 @@ fn elements_that_start_a_broken_model_at_once_all_fail() {
     });
 }
 
+/// A file that nobody can open meanwhile: opening it waits (fcntl(2), "Leases").
+struct Lease(std::fs::File);
+
+impl Lease {
+    fn take(path: &Path) -> Self {
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        // SAFETY: a signal that tells of who waits is ignored, and the file is open.
+        let taken = unsafe {
+            libc::signal(libc::SIGIO, libc::SIG_IGN);
+            libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
+        };
+        assert_eq!(taken, 0, "{}", std::io::Error::last_os_error());
+        Self(file)
+    }
+
+    fn give_up(self) {
+        drop(self.0);
+    }
+}
+
 #[test]
 fn who_waits_for_another_s_load_can_be_stopped_and_who_goes_on_waiting_gets_the_model() {
     init();
     let folder = tempfile::tempdir().unwrap();
-    // Labels that nobody has written yet: whoever loads the model waits for them.
     let path = folder.path().join("labels.txt");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
+    std::fs::copy(tests_file("models/colors.labels.txt"), &path).unwrap();
+    // Whoever loads the model waits for this to be given up.
+    let lease = Lease::take(&path);
     let element = || {
         let builder = colors().property("labels", path.to_str().unwrap().to_owned());
         builder.build().unwrap()
@@ -469,14 +485,7 @@ fn who_waits_for_another_s_load_can_be_stopped_and_who_goes_on_waiting_gets_the_
             waiting.source.push(four_cells().buffer()).unwrap();
             waiting
         });
-        // Further copies of the model read the labels as well.
-        let written = folder.path().join("written.txt");
-        let text = std::fs::read(tests_file("models/colors.labels.txt")).unwrap();
-        std::fs::write(&written, &text).unwrap();
-        let mut pipe = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-        std::fs::rename(&written, &path).unwrap();
-        std::io::Write::write_all(&mut pipe, &text).unwrap();
-        drop(pipe);
+        lease.give_up();
         assert_eq!(is_started.recv_timeout(LONG), Ok(true));
         let waiting = pushed.join().unwrap();
         assert_eq!(sharing(&waiting), 2);

@@ -95,7 +95,7 @@ impl ModelInfo {
     }
 
     /// The description in a text, or the number of a line and what is wrong with it.
-    fn parse(text: &str) -> Result<Self, (usize, String)> {
+    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let entries = entries(text)?;
         let mut info = Self::default();
         let mut fill = None;
