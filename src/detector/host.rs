@@ -1,14 +1,16 @@
 //! Detection on the CPU, for frames in system memory.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::description::{Description, Metadata};
-use super::{CAT, DetectError, DetectorOptions, LoadError, Timings};
-use crate::decode::{HostDecoder, Layout, Selection};
+use super::recognized::Recognized;
+use super::{DetectError, DetectorOptions, Doubt, LoadError, Timings};
+use crate::decode::{HostDecoder, Selection};
 use crate::detection::Detection;
 use crate::engine::onnxruntime::{InputMut, Model, Session};
 use crate::frame::SystemFrame;
-use crate::model::{Labels, ModelSource};
+use crate::model::ModelSource;
 use crate::preprocess::InputGeometry;
 use crate::preprocess::cpu::Preprocessor;
 
@@ -17,13 +19,15 @@ pub struct HostDetector {
     session: Session,
     preprocessor: Preprocessor,
     decoder: HostDecoder,
-    labels: Labels,
+    doubt: Doubt,
+    recognized: Arc<Recognized>,
     description: String,
     model_bytes: usize,
 }
 
 impl HostDetector {
-    pub fn load(options: &DetectorOptions) -> Result<Self, LoadError> {
+    /// Loads a model; what its outputs show to be wrong with it becomes a `doubt`.
+    pub fn load(options: &DetectorOptions, doubt: &Doubt) -> Result<Self, LoadError> {
         let source = ModelSource::resolve(&options.model)?;
         let model = match &source {
             ModelSource::Bundled(bundled) => Model::Bytes(bundled.onnx),
@@ -42,12 +46,21 @@ impl HostDetector {
             "ONNX Runtime on the CPU, {} {width}x{height}",
             layout.family
         );
-        let decoder = HostDecoder::new(layout, geometry, session.outputs());
+        let decoder = HostDecoder::new(layout.clone(), geometry, session.outputs());
+        let recognized = Arc::new(Recognized {
+            layout,
+            labels,
+            preparation,
+            geometry,
+            inputs: session.inputs().to_vec(),
+            outputs: session.outputs().to_vec(),
+        });
         Ok(Self {
             session,
             preprocessor,
             decoder,
-            labels,
+            doubt: doubt.clone(),
+            recognized,
             description,
             model_bytes: source.size(),
         })
@@ -58,12 +71,8 @@ impl HostDetector {
         self.model_bytes
     }
 
-    pub fn labels(&self) -> &Labels {
-        &self.labels
-    }
-
-    pub fn layout(&self) -> &Layout {
-        self.decoder.layout()
+    pub(super) fn recognized(&self) -> &Arc<Recognized> {
+        &self.recognized
     }
 
     /// Engine and layout, for logs and `stats`.
@@ -92,7 +101,7 @@ impl HostDetector {
         })?;
         decoded?;
         if let Some(diagnosis) = self.decoder.diagnosis() {
-            gst::warning!(CAT, "{diagnosis}");
+            self.doubt.raise(diagnosis);
         }
         Ok(Timings {
             preprocess: preprocessed - start,

@@ -98,6 +98,7 @@ pub struct Session {
     geometry: InputGeometry,
     /// Names of the inputs besides the image, whose values never change.
     other_inputs: Vec<String>,
+    inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     /// Those that were allocated beforehand, in the order of `outputs`.
     fixed_outputs: Vec<Option<OrtTensor<f32>>>,
@@ -155,6 +156,7 @@ impl Session {
             geometry,
             other_inputs,
             converted: vec![Vec::new(); outputs.len()],
+            inputs,
             outputs,
             fixed_outputs,
         })
@@ -173,6 +175,10 @@ impl Session {
 
     pub fn other_inputs(&self) -> &[String] {
         &self.other_inputs
+    }
+
+    pub fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
     }
 
     pub fn outputs(&self) -> &[TensorSpec] {

@@ -17,9 +17,13 @@
 //! ranges = 0.0,255.0
 //! ```
 
+mod text;
+
 use std::path::{Path, PathBuf};
 
 use crate::preprocess::{Anchor, ChannelOrder, Preparation, ResizeMode};
+
+pub use text::{ranges, write_new};
 
 /// No description is longer.
 const MAX_BYTES: u64 = 1 << 20;
@@ -51,6 +55,8 @@ pub struct ModelInfo {
 pub enum ModelInfoError {
     #[error("the description {path} could not be read: {reason}")]
     Unreadable { path: PathBuf, reason: String },
+    #[error("{path} was not written: {reason}")]
+    Unwritable { path: PathBuf, reason: String },
     #[error("the description {path}, line {line}: {reason}")]
     Line {
         path: PathBuf,
@@ -124,7 +130,7 @@ impl ModelInfo {
                 "activation" => info.activation = Some(entry.value.into()),
                 "resize" => {
                     info.resize = Some(resize(entry.value).ok_or_else(|| {
-                        wrong("is none of stretch, letterbox, letterbox-top-left")
+                        wrong("is none of stretch, crop, letterbox, letterbox-top-left")
                     })?);
                 }
                 "fill" => {
@@ -228,6 +234,7 @@ fn resize(name: &str) -> Option<ResizeMode> {
     };
     Some(match name {
         "stretch" => ResizeMode::Stretch,
+        "crop" => ResizeMode::Crop,
         "letterbox" => letterbox(Anchor::Center),
         "letterbox-top-left" => letterbox(Anchor::TopLeft),
         _ => return None,
@@ -345,7 +352,7 @@ mod tests {
         assert_eq!(error("[x]\nid=1\n").0, 1);
         assert!(error("[modelinfo]\nversion=2.0\n").1.contains("only 1.x"));
         for line in [
-            "resize=crop",
+            "resize=pad",
             "fill=256",
             "color-order=gray",
             "mean=1,2",

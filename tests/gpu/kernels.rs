@@ -126,12 +126,9 @@ fn time_preprocessing(gpu: &Gpu, name: &str, element: Element, frames: usize, te
         scale: [1.0 / 255.0; 3],
     };
     let slots: Vec<Slot> = (0..frames)
-        .map(|index| Slot {
-            frame: match textures {
-                true => picture.textures(gpu),
-                false => picture.linear(gpu),
-            },
-            index,
+        .map(|index| match textures {
+            true => Slot::whole(picture.textures(gpu), index),
+            false => Slot::whole(picture.linear(gpu), index),
         })
         .collect();
     let preprocessor = Preprocessor::new(tensor, preparation, Shrinking::Bilinear);

@@ -255,6 +255,16 @@ impl Layout {
         }
     }
 
+    /// Widths and heights of the anchors that the model's description gave, in pixels of the network's input.
+    pub fn anchors(&self) -> Option<&[[f32; 2]]> {
+        self.anchors.as_deref()
+    }
+
+    /// What scores need, where that is not what the family's usually do.
+    pub fn activation(&self) -> Option<Activation> {
+        self.activation
+    }
+
     /// Whether the outputs can be decoded, as far as their shapes are known.
     fn fits(&self, evidence: &Evidence<'_>) -> bool {
         let mut shapes: Vec<_> = evidence.outputs.iter().map(|o| o.shape.clone()).collect();
