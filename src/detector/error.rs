@@ -45,10 +45,17 @@ pub enum LoadError {
     #[error("{0} is a TensorRT engine, which only backend=tensorrt runs")]
     EngineWithoutGpu(PathBuf),
     #[error(
-        "the model's inputs are {seen}; one image input [N,3,H,W] or [N,H,W,3] of float32, float16 or uint8 is needed, \
+        "the model's inputs are {seen}; one image input [N,3,H,W] or [N,H,W,3] of float32, float16, uint8 or int8 is needed, \
          besides which only orig_target_sizes, im_shape and scale_factor are known"
     )]
     Input { seen: String },
+    #[error(
+        "the model leaves the size of its input open: set input-width and input-height, or dims of the input in its \
+         .modelinfo"
+    )]
+    OpenSize,
+    #[error("input-width and input-height ask for {wanted}, but the model takes {size} alone")]
+    FixedSize { wanted: String, size: String },
     #[error(
         "the size of {tensor} is known only when the network runs, which TensorRT cannot prepare for here"
     )]

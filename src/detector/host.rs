@@ -1,8 +1,10 @@
 //! Detection on the CPU, for frames in system memory.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::adapt::adapt;
 use super::description::{Description, Metadata};
 use super::recognized::Recognized;
 use super::{DetectError, DetectorOptions, Doubt, LoadError, Timings};
@@ -10,7 +12,7 @@ use crate::decode::{HostDecoder, Selection};
 use crate::detection::Detection;
 use crate::engine::onnxruntime::{InputMut, Model, Session};
 use crate::frame::SystemFrame;
-use crate::model::ModelSource;
+use crate::model::{ModelSource, onnx};
 use crate::preprocess::InputGeometry;
 use crate::preprocess::cpu::Preprocessor;
 
@@ -29,14 +31,33 @@ impl HostDetector {
     /// Loads a model; what its outputs show to be wrong with it becomes a `doubt`.
     pub fn load(options: &DetectorOptions, doubt: &Doubt) -> Result<Self, LoadError> {
         let source = ModelSource::resolve(&options.model)?;
-        let model = match &source {
-            ModelSource::Bundled(bundled) => Model::Bytes(bundled.onnx),
-            ModelSource::File(path) => Model::File(path),
+        let mut graph = match &source {
+            ModelSource::Bundled(bundled) => onnx::Model::parse(bundled.onnx)?,
+            ModelSource::File(_) => onnx::Model::parse(source.read()?)?,
             ModelSource::Engine(path) => return Err(LoadError::EngineWithoutGpu(path.clone())),
         };
-        let session = Session::load(model, options.threads)?;
-        let metadata = Metadata::from_entries(|key| session.metadata(key));
-        let known = Description::new(options, &source, metadata)?;
+        let metadata = Metadata::from_onnx(&graph);
+        let mut known = Description::new(options, &source, metadata)?;
+        let folder = source.path().and_then(Path::parent);
+        if let Some(folder) = folder {
+            // ONNX Runtime reads weights wherever a model says that they are.
+            graph.external_data_paths(folder)?;
+        }
+        let adapted = adapt(&mut graph, &mut known, options)?;
+        if let Some(folder) = folder.filter(|_| adapted) {
+            graph.embed_external_data(folder)?;
+        }
+        let bytes = adapted.then(|| graph.to_bytes());
+        drop(graph);
+        let model = match (&bytes, &source) {
+            (Some(bytes), _) => Model::Bytes(bytes),
+            (None, ModelSource::Bundled(bundled)) => Model::Bytes(bundled.onnx),
+            (None, ModelSource::File(path) | ModelSource::Engine(path)) => Model::File(path),
+        };
+        let mut session = Session::load(model, options.threads)?;
+        if adapted {
+            session.state_shapes()?;
+        }
         let (outputs, geometry) = (session.outputs(), session.geometry());
         let (layout, labels) = known.recognize(outputs, session.other_inputs(), geometry)?;
         let preparation = known.preparation(&layout, session.input_element());
@@ -91,6 +112,7 @@ impl HostDetector {
         let placement = match self.session.input() {
             InputMut::Float32(tensor) => self.preprocessor.run(frame, tensor),
             InputMut::Uint8(tensor) => self.preprocessor.run(frame, tensor),
+            InputMut::Int8(tensor) => self.preprocessor.run(frame, tensor),
         };
         let preprocessed = Instant::now();
         let (inferred, decoded) = self.session.run(|outputs| {

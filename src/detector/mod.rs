@@ -1,5 +1,6 @@
 //! Preprocessing, engine and decoding put together: frames go in, their detections come out.
 
+mod adapt;
 mod description;
 mod doubt;
 mod error;
@@ -71,6 +72,8 @@ pub struct DetectorOptions {
     pub labels: Option<PathBuf>,
     /// The family of the model's outputs, where it is not to be recognised.
     pub decoder: Option<String>,
+    /// Width and height of the network's input, where the model leaves them open.
+    pub input_size: Option<(usize, usize)>,
     pub backend: Backend,
     /// Threads of the CPU engine; 0 chooses by the machine.
     pub threads: usize,

@@ -67,6 +67,8 @@ impl Recognized {
             order: Some(order),
             mean: Some(mean),
             scale: Some(scale),
+            // That is in the section of the input.
+            input_size: None,
         };
         let mut text = info.to_text();
         for input in &self.inputs {

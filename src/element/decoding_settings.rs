@@ -1,4 +1,4 @@
-//! How the network's outputs are understood, and which of its boxes go besides unsure ones.
+//! What the user says of the network, and which of its boxes go besides unsure ones.
 
 use std::path::Path;
 
@@ -20,6 +20,8 @@ pub(super) struct DecodingSettings {
     min_size: u32,
     max_size: u32,
     modelinfo_out: Option<String>,
+    input_width: u32,
+    input_height: u32,
     top_k: u32,
     soft_nms_sigma: f32,
 }
@@ -28,6 +30,16 @@ impl DecodingSettings {
     /// The family that the user names.
     pub fn decoder(&self) -> Option<String> {
         self.decoder.clone().filter(|decoder| decoder != AUTOMATIC)
+    }
+
+    /// Width and height of the network's input; of one alone, the other is the same.
+    pub fn input_size(&self) -> Option<(usize, usize)> {
+        let (width, height) = (self.input_width as usize, self.input_height as usize);
+        match (width, height) {
+            (0, 0) => None,
+            (side, 0) | (0, side) => Some((side, side)),
+            size => Some(size),
+        }
     }
 
     /// Where what is known of the model is written.
@@ -61,6 +73,8 @@ impl DecodingSettings {
                 .default_value(Some(AUTOMATIC))
                 .mutable_ready()
                 .build(),
+            side_spec("input-width", "Input width", "Width"),
+            side_spec("input-height", "Input height", "Height"),
             glib::ParamSpecString::builder("modelinfo-out")
                 .nick("Modelinfo out")
                 .blurb(
@@ -109,6 +123,8 @@ impl DecodingSettings {
     pub fn value(&self, name: &str) -> Option<glib::Value> {
         Some(match name {
             "decoder" => self.decoder.as_deref().unwrap_or(AUTOMATIC).to_value(),
+            "input-width" => self.input_width.to_value(),
+            "input-height" => self.input_height.to_value(),
             "modelinfo-out" => self.modelinfo_out.to_value(),
             "class-agnostic" => self.class_agnostic.to_value(),
             "top-k" => self.top_k.to_value(),
@@ -123,6 +139,8 @@ impl DecodingSettings {
     pub fn set(&mut self, name: &str, value: &glib::Value) -> bool {
         match name {
             "decoder" => take(&mut self.decoder, value),
+            "input-width" => take(&mut self.input_width, value),
+            "input-height" => take(&mut self.input_height, value),
             "modelinfo-out" => take(&mut self.modelinfo_out, value),
             "class-agnostic" => take(&mut self.class_agnostic, value),
             "top-k" => take(&mut self.top_k, value),
@@ -133,6 +151,18 @@ impl DecodingSettings {
         }
         true
     }
+}
+
+fn side_spec(name: &str, nick: &str, side: &str) -> glib::ParamSpec {
+    let blurb = format!(
+        "{side} in pixels of the network's input, for models that leave it open (0 = as their .modelinfo or metadata says)"
+    );
+    glib::ParamSpecUInt::builder(name)
+        .nick(nick)
+        .blurb(&blurb)
+        .maximum(16384)
+        .mutable_ready()
+        .build()
 }
 
 fn size_spec(name: &str, nick: &str, blurb: &str) -> glib::ParamSpec {

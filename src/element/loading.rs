@@ -230,7 +230,11 @@ fn load_error(error: &LoadError) -> gst::ErrorMessage {
         LoadError::Model(_) | LoadError::Labels(_) => {
             gst::error_msg!(gst::ResourceError::NotFound, ("{}", error))
         }
-        LoadError::Layout(_) | LoadError::Input { .. } | LoadError::OpenShape { .. } => {
+        LoadError::Layout(_)
+        | LoadError::Input { .. }
+        | LoadError::OpenShape { .. }
+        | LoadError::OpenSize
+        | LoadError::FixedSize { .. } => {
             gst::error_msg!(gst::ResourceError::Settings, ("{}", error))
         }
         _ => gst::error_msg!(gst::LibraryError::Init, ("{}", error)),

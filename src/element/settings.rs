@@ -134,6 +134,7 @@ impl Settings {
             model: self.model.clone(),
             labels: self.labels.as_ref().map(Into::into),
             decoder: self.decoding.decoder(),
+            input_size: self.decoding.input_size(),
             backend: match self.backend {
                 Backend::Auto => detector::Backend::Auto,
                 Backend::TensorRt => detector::Backend::TensorRt,

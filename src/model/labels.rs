@@ -52,9 +52,11 @@ impl Labels {
             path: path.into(),
             reason,
         };
-        let size = std::fs::metadata(path)
-            .map_err(|e| unreadable(e.to_string()))?
-            .len();
+        let file = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
+        if !file.is_file() {
+            return Err(unreadable("it is not a regular file".into()));
+        }
+        let size = file.len();
         if size > MAX_FILE_BYTES {
             return Err(unreadable(format!(
                 "it has {size} bytes, which no list of labels has"

@@ -49,6 +49,8 @@ pub struct ModelInfo {
     pub mean: Option<[f32; 3]>,
     /// As [`Preparation::scale`].
     pub scale: Option<[f32; 3]>,
+    /// Width and height of the input that is a picture, where its `dims` fix them.
+    pub input_size: Option<(usize, usize)>,
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -165,6 +167,11 @@ impl ModelInfo {
         {
             *grey = fill;
         }
+        for entry in entries.iter().filter(|entry| entry.key == "dims") {
+            if find(entry.section, "dir").is_some_and(|entry| entry.value == "input") {
+                info.input_size = info.input_size.or(image_size(entry.value));
+            }
+        }
         for entry in entries.iter().filter(|entry| entry.key == "ranges") {
             let direction = find(entry.section, "dir").map_or("input", |entry| entry.value);
             if direction == "input" && info.mean.is_none() && info.scale.is_none() {
@@ -254,6 +261,18 @@ fn channels(list: &str) -> Option<[f32; 3]> {
         [a, b, c] => Some([a, b, c]),
         _ => None,
     }
+}
+
+/// Width and height in the dimensions of a picture: `1,3,480,640`, `-1,480,640,3`.
+fn image_size(dims: &str) -> Option<(usize, usize)> {
+    let sizes = dims.split(',').map(|size| size.trim().parse::<i64>().ok());
+    let sizes: Vec<_> = sizes.collect::<Option<_>>()?;
+    let (height, width) = match *sizes.as_slice() {
+        [_, 1 | 3, height, width] | [_, height, width, 1 | 3] => (height, width),
+        _ => return None,
+    };
+    let side = |size: i64| usize::try_from(size).ok().filter(|&size| size > 0);
+    Some((side(width)?, side(height)?))
 }
 
 fn pairs(list: &str) -> Option<Vec<[f32; 2]>> {

@@ -24,6 +24,8 @@ pub enum Element {
     F16 = 1,
     /// `(value - mean) * scale` rounded to the nearest whole number and limited to 0..255.
     U8 = 2,
+    /// Likewise, and limited to -128..127.
+    I8 = 3,
 }
 
 /// The network's input in the memory of a GPU: `slots` images of three channels, one behind the other.

@@ -46,6 +46,7 @@ impl Way {
     fn preparation(&self) -> Preparation {
         let (mean, scale) = match self.element {
             Element::U8 => ([0.0; 3], [1.0; 3]),
+            Element::I8 => ([128.0; 3], [1.0; 3]),
             _ => ([123.7, 116.3, 103.5], [1.0 / 58.4, 1.0 / 57.1, -1.0 / 57.4]),
         };
         Preparation {
@@ -68,7 +69,7 @@ impl Way {
         match self.element {
             Element::F32 => 4,
             Element::F16 => 2,
-            Element::U8 => 1,
+            Element::U8 | Element::I8 => 1,
         }
     }
 
@@ -78,6 +79,7 @@ impl Way {
             Element::F32 => f64::from(f32::from_ne_bytes(tensor[at..at + 4].try_into().unwrap())),
             Element::F16 => f16::from_ne_bytes(tensor[at..at + 2].try_into().unwrap()).to_f64(),
             Element::U8 => f64::from(tensor[at]),
+            Element::I8 => f64::from(tensor[at] as i8),
         }
     }
 
@@ -90,7 +92,7 @@ impl Way {
         match self.element {
             Element::F32 => arithmetic / 57.0,
             Element::F16 => arithmetic / 57.0 + value.abs() / 2048.0,
-            Element::U8 => 0.5 + arithmetic,
+            Element::U8 | Element::I8 => 0.5 + arithmetic,
         }
     }
 }
@@ -207,7 +209,7 @@ pub fn letterbox_centered_and_top_left(machine: &impl Machine) {
 }
 
 pub fn every_element_layout_and_channel_order(machine: &impl Machine) {
-    for element in [Element::F32, Element::F16, Element::U8] {
+    for element in [Element::F32, Element::F16, Element::U8, Element::I8] {
         for layout in [TensorLayout::Nchw, TensorLayout::Nhwc] {
             for order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
                 let way = Way {

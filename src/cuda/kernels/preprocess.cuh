@@ -355,6 +355,7 @@ DEVICE void write(const Target &target, u64 index, float value) {
     switch (target.element) {
     case F32: store_f32(target.data + 4 * index, value); break;
     case F16: store_u16(target.data + 2 * index, f16_bits(value)); break;
+    case I8: store_u8(target.data + index, u32(i32(__builtin_rintf(clamp(value, -128.0f, 127.0f)))) & 255); break;
     default: store_u8(target.data + index, u32(__builtin_rintf(clamp(value, 0.0f, 255.0f)))); break;
     }
 }

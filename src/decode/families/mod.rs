@@ -279,11 +279,13 @@ impl Layout {
     }
 
     /// What the family's networks want done to pixels, where the model says nothing else. Networks that take
-    /// bytes normalise them on their own.
+    /// bytes normalise them on their own; signed ones are 128 less.
     pub fn default_preparation(&self, input: ElementType) -> Preparation {
         let mut preparation = self.family.entry().preparation;
-        if input == ElementType::Uint8 {
-            (preparation.mean, preparation.scale) = ([0.0; 3], [1.0; 3]);
+        match input {
+            ElementType::Uint8 => (preparation.mean, preparation.scale) = ([0.0; 3], [1.0; 3]),
+            ElementType::Int8 => (preparation.mean, preparation.scale) = ([128.0; 3], [1.0; 3]),
+            _ => {}
         }
         preparation
     }

@@ -13,6 +13,7 @@ use crate::cuda::texture::FrameTextures;
 use crate::cuda::{CudaError, SharedKernels};
 use crate::decode::Layout;
 use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, OutputTensor, Outputs};
+use crate::detector::adapt::adapt;
 use crate::detector::description::{Description, Metadata};
 use crate::detector::recognized::Recognized;
 use crate::detector::{CAT, DetectError, DetectorOptions, Doubt, LoadError, LoadProgress};
@@ -194,13 +195,9 @@ pub(super) fn load_engine(
         ModelSource::Bundled(bundled) => Model::parse(bundled.onnx)?,
         _ => Model::parse(source.read()?)?,
     };
-    let metadata = Metadata::from_entries(|wanted| {
-        let mut entries = model.metadata();
-        let found = entries.find(|(key, _)| *key == wanted);
-        found.map(|(_, value)| value.to_owned())
-    });
     // What is wrong with the description is said before an engine is built.
-    let known = Description::new(options, source, metadata)?;
+    let mut known = Description::new(options, source, Metadata::from_onnx(&model))?;
+    adapt(&mut model, &mut known, options)?;
     if let Some(folder) = source.path().and_then(Path::parent) {
         model.embed_external_data(folder)?;
     }
@@ -325,6 +322,7 @@ fn image_input(tensors: &[TensorSpec]) -> Result<(usize, Element, InputGeometry)
         ElementType::Float32 => Element::F32,
         ElementType::Float16 => Element::F16,
         ElementType::Uint8 => Element::U8,
+        ElementType::Int8 => Element::I8,
         _ => return Err(unsuitable()),
     };
     Ok((positions[image], element, geometry))

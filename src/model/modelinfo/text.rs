@@ -109,6 +109,7 @@ mod tests {
             order: Some(ChannelOrder::Bgr),
             mean: Some([103.53, 116.28, 123.675]),
             scale: Some([1.0 / 57.375, 1.0 / 57.12, 1e-9]),
+            input_size: None,
         };
         assert_eq!(ModelInfo::parse(&info.to_text()).as_ref(), Ok(&info));
         let info = ModelInfo {
