@@ -63,6 +63,7 @@ fn preprocess_1080p_nv12_to_ssd(bencher: Bencher) {
     bencher.bench_local(|| match session.input() {
         InputMut::Float32(tensor) => preprocessor.run(&frame, tensor),
         InputMut::Uint8(tensor) => preprocessor.run(&frame, tensor),
+        InputMut::Int8(tensor) => preprocessor.run(&frame, tensor),
     });
 }
 

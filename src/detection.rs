@@ -53,6 +53,16 @@ impl BoundingBox {
         )
     }
 
+    /// The box around both.
+    pub fn union(&self, other: &Self) -> Self {
+        Self::from_corners(
+            self.x.min(other.x),
+            self.y.min(other.y),
+            self.right().max(other.right()),
+            self.bottom().max(other.bottom()),
+        )
+    }
+
     /// Intersection over union, 0 to 1; 0 for boxes without area.
     pub fn iou(&self, other: &Self) -> f32 {
         let width = self.right().min(other.right()) - self.x.max(other.x);

@@ -24,6 +24,7 @@ pub mod meta;
 pub mod model;
 pub mod overlay;
 pub mod preprocess;
+pub mod region;
 pub mod thumbnail;
 
 pub use detection::{BoundingBox, Detection, OrientedBox};

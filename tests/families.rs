@@ -151,6 +151,117 @@ fn decoder_wins_over_the_modelinfo_and_a_contradiction_is_an_error() {
     }
 }
 
+#[test]
+fn a_modelinfo_that_was_written_is_read_as_the_same_and_found_is_the_same() {
+    use gst::prelude::*;
+    init();
+    for entry in std::fs::read_dir(tests_file("decode/models")).unwrap() {
+        let path = entry.unwrap().path();
+        let case = case(path.file_stem().unwrap().to_str().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("net.onnx");
+        std::fs::copy(&path, &model).unwrap();
+        let model = model.to_str().unwrap();
+        let write = |to: &str| {
+            let element = gst::ElementFactory::make("rsdetectnet")
+                .property("model", model)
+                .property("decoder", case.family.to_string())
+                .property("modelinfo-out", folder.path().join(to).to_str().unwrap())
+                .property_from_str("backend", "onnxruntime")
+                .build()
+                .unwrap();
+            let bus = gst::Bus::new();
+            element.set_bus(Some(&bus));
+            element.set_state(gst::State::Paused).unwrap();
+            element.set_state(gst::State::Null).unwrap();
+            let warning = bus.pop_filtered(&[gst::MessageType::Warning]);
+            assert!(warning.is_none(), "{}: {warning:?}", case.name);
+            std::fs::read_to_string(folder.path().join(to)).unwrap()
+        };
+        let expected = found(&case, model, "auto");
+        let text = write("net.onnx.modelinfo");
+        assert!(text.contains(&format!("decoder={}", case.family)), "{text}");
+        assert!(
+            text.contains("dir=input") && text.contains("dir=output"),
+            "{text}"
+        );
+        let again = found(&case, model, "auto");
+        assert_eq!(again, expected, "{}: {text}", case.name);
+        // What is written of a model with a description is that description.
+        let second = write("second.modelinfo");
+        let labels = |text: &str| text.replace("labels=second", "labels=net.onnx");
+        assert_eq!(labels(&second), text, "{}", case.name);
+    }
+}
+
+#[test]
+fn a_description_that_says_something_else_is_not_overwritten() {
+    use gst::prelude::*;
+    init();
+    let info = [("mine.modelinfo", "[modelinfo]\nversion=1.0\n")];
+    let (folder, model) = described("yolov8", "net.onnx", &info);
+    let mine = folder.path().join("mine.modelinfo");
+    let element = gst::ElementFactory::make("rsdetectnet")
+        .property("model", model)
+        .property("modelinfo-out", mine.to_str().unwrap())
+        .property_from_str("backend", "onnxruntime")
+        .build()
+        .unwrap();
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    element.set_state(gst::State::Paused).unwrap();
+    let warning = bus.pop_filtered(&[gst::MessageType::Warning]).unwrap();
+    element.set_state(gst::State::Null).unwrap();
+    let gst::MessageView::Warning(warning) = warning.view() else {
+        unreachable!()
+    };
+    let text = warning.error().to_string();
+    assert!(text.contains("mine.modelinfo was not written"), "{text}");
+    assert_eq!(std::fs::read_to_string(mine).unwrap(), info[0].1);
+}
+
+#[test]
+fn what_speaks_against_a_model_is_told_once_on_the_bus_of_each_element() {
+    use gst::prelude::*;
+    init();
+    // Its scores are logits, which this calls probabilities.
+    let info = [(
+        "net.modelinfo",
+        "[modelinfo]\nversion=1.0\nactivation=none\n",
+    )];
+    let (_folder, model) = described("rf-detr", "net.onnx", &info);
+    let case = case("rf-detr");
+    let (width, height) = (case.placement.frame_width, case.placement.frame_height);
+    let picture = Picture::grey(width as u32, height as u32);
+    let play = || {
+        let element = gst::ElementFactory::make("rsdetectnet")
+            .property("model", &model)
+            .property_from_str("backend", "onnxruntime")
+            .build()
+            .unwrap();
+        let mut harness = harness(&element, &picture.info());
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        for _ in 0..30 {
+            harness.push_and_pull(picture.buffer()).unwrap();
+        }
+        let warnings = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Warning]));
+        let texts: Vec<_> = warnings
+            .map(|message| match message.view() {
+                gst::MessageView::Warning(warning) => warning.error().to_string(),
+                _ => String::new(),
+            })
+            .collect();
+        (harness, texts)
+    };
+    let (_first, texts) = play();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(texts[0].contains("those of rf-detr are not"), "{texts:?}");
+    // It shares the model of the first.
+    let (_second, texts) = play();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+}
+
 fn start_error(model: &str, decoder: &str) -> String {
     use gst::prelude::*;
     let element = gst::ElementFactory::make("rsdetectnet")

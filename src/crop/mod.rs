@@ -21,16 +21,9 @@ pub mod select;
 
 use crate::detection::BoundingBox;
 use crate::frame::{PixelFormat, SystemFrame, SystemFrameMut};
-use crate::meta::roi::covering_pixels;
 
-/// Whole pixels of a frame; never empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rectangle {
-    pub x: usize,
-    pub y: usize,
-    pub width: usize,
-    pub height: usize,
-}
+pub use crate::frame::Rectangle;
+use crate::meta::roi::covering_pixels;
 
 impl Rectangle {
     /// The pixels of a box of a frame of this size in pixels. `margin` is added on each side, as a part of the box's

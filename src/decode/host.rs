@@ -73,9 +73,10 @@ pub fn decode(
     candidates.sort_unstable_by(order);
     let rules = Rules {
         suppression: plan.suppression,
-        class_agnostic: selection.filter.class_agnostic,
+        filter: selection.filter,
         threshold: selection.iou_threshold,
         max_detections: selection.max_detections,
+        thresholds: &selection.thresholds,
     };
     suppress(candidates, &rules);
     let frame = (placement.frame_width as f32, placement.frame_height as f32);
@@ -368,16 +369,24 @@ impl<'a> Pass<'a> {
         let view = scores.objectness.map_or(scores.view, |(view, _)| view);
         let data = self.outputs[view.output].data;
         let activated = scores.activation != Activation::None;
+        let probable = match scores.objectness {
+            Some((_, needs_sigmoid)) => !needs_sigmoid,
+            None => !activated,
+        };
+        // What comes after the end of a list is often -1.
+        let probable = probable && self.source.count.is_none() && self.source.end.is_none();
         for anchor in 0..self.source.anchors {
             let first = view.at(0, anchor, 0);
             let all = data[first..].iter().step_by(view.cell_stride.max(1));
-            let (mut not_a_number, mut something) = (false, activated);
+            let (mut not_a_number, mut something, mut below_zero) = (false, activated, false);
             for &score in all.take(self.cells) {
                 not_a_number |= score.is_nan();
                 something |= score != 0.0;
+                below_zero |= score < Signs::LOWEST_CONFIDENCE;
             }
             signs.not_a_number |= not_a_number;
             signs.something |= something;
+            signs.below_zero |= below_zero && probable;
         }
     }
 }

@@ -63,6 +63,11 @@ pub struct Filter {
     /// Of overlapping boxes of different classes, too, only the most confident stays.
     pub class_agnostic: bool,
     pub sizes: SizeLimits,
+    /// Most detections of a class; 0 is no limit.
+    pub most_of_class: usize,
+    /// Above 0, boxes that overlap a better one of their class do not go: they become less confident, by
+    /// `e^(-IoU² / soft_sigma)` (Bodla et al., "Soft-NMS", 2017), and go where that is no more than their threshold.
+    pub soft_sigma: f32,
 }
 
 impl Filter {
@@ -70,6 +75,8 @@ impl Filter {
     pub const NONE: Self = Self {
         class_agnostic: false,
         sizes: SizeLimits::NONE,
+        most_of_class: 0,
+        soft_sigma: 0.0,
     };
 }
 

@@ -1,5 +1,7 @@
-//! Several boxes for one object: greedy non-maximum suppression, or clustering as DetectNet's networks want it.
+//! Several boxes for one object: greedy non-maximum suppression, hard or soft, or clustering as DetectNet's networks want
+//! it.
 
+use super::Filter;
 use super::plan::Suppression;
 use crate::detection::{BoundingBox, Detection, OrientedBox};
 
@@ -37,20 +39,35 @@ impl Candidate {
 
 /// What [`suppress`] goes by.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rules {
+pub struct Rules<'a> {
     pub suppression: Suppression,
-    /// Boxes of different classes are compared too.
-    pub class_agnostic: bool,
+    pub filter: Filter,
     /// Boxes that overlap more than this are the same object.
     pub threshold: f32,
     pub max_detections: usize,
+    /// What the confidence must exceed, by class.
+    pub thresholds: &'a [f32],
+}
+
+impl Rules<'_> {
+    /// Whether one can be the object of the other.
+    fn comparable(&self, a: &Candidate, b: &Candidate) -> bool {
+        self.filter.class_agnostic || a.class_id == b.class_id
+    }
+
+    /// Whether there are as many of a class as are wanted.
+    fn has_enough(&self, kept: &[Candidate], class_id: u32) -> bool {
+        let most = self.filter.most_of_class;
+        most > 0 && kept.iter().filter(|k| k.class_id == class_id).count() >= most
+    }
 }
 
 /// Keeps one candidate for each object. They come sorted, best first, and stay so; at most `max_detections` stay.
 /// Each is compared with at most `max_detections` others.
 pub fn suppress(candidates: &mut Vec<Candidate>, rules: &Rules) {
-    let same_class =
-        |a: &Candidate, b: &Candidate| rules.class_agnostic || a.class_id == b.class_id;
+    if rules.suppression == Suppression::PerClass && rules.filter.soft_sigma > 0.0 {
+        return soften(candidates, rules);
+    }
     let mut kept = 0;
     for i in 0..candidates.len() {
         let (before, rest) = candidates.split_at_mut(i);
@@ -60,17 +77,17 @@ pub fn suppress(candidates: &mut Vec<Candidate>, rules: &Rules) {
         let before = &mut before[..kept];
         let taken = match rules.suppression {
             Suppression::None => false,
-            Suppression::PerClass => before
-                .iter()
-                .any(|k| same_class(k, &candidate) && overlap(k, &candidate) > rules.threshold),
+            Suppression::PerClass => before.iter().any(|k| {
+                rules.comparable(k, &candidate) && overlap(k, &candidate) > rules.threshold
+            }),
             Suppression::Clusters => {
                 let bounding_box = &candidate.bounding_box;
                 let cluster = before.iter_mut().find(|k| {
-                    same_class(k, &candidate)
+                    rules.comparable(k, &candidate)
                         && share_of_larger(&k.bounding_box, bounding_box) > rules.threshold
                 });
                 if let Some(cluster) = cluster {
-                    cluster.bounding_box = union(&cluster.bounding_box, bounding_box);
+                    cluster.bounding_box = cluster.bounding_box.union(bounding_box);
                     true
                 } else {
                     false
@@ -81,9 +98,45 @@ pub fn suppress(candidates: &mut Vec<Candidate>, rules: &Rules) {
         if full && rules.suppression != Suppression::Clusters {
             break;
         }
-        if !taken && !full {
+        if !taken && !full && !rules.has_enough(before, candidate.class_id) {
             candidates[kept] = candidate;
             kept += 1;
+        }
+    }
+    candidates.truncate(kept);
+}
+
+/// Keeps the best, has it lower the confidence of what it overlaps, keeps the best of what is left, and so on.
+fn soften(candidates: &mut Vec<Candidate>, rules: &Rules) {
+    let mut kept = 0;
+    while kept < rules.max_detections.min(candidates.len()) {
+        let mut best = kept;
+        for (i, candidate) in candidates.iter().enumerate().skip(kept + 1) {
+            let (a, b) = (candidate, &candidates[best]);
+            if a.confidence > b.confidence || (a.confidence == b.confidence && a.index < b.index) {
+                best = i;
+            }
+        }
+        // What is not wanted any more has no confidence.
+        if candidates[best].confidence <= 0.0 {
+            break;
+        }
+        candidates.swap(kept, best);
+        let winner = candidates[kept];
+        kept += 1;
+        let (before, rest) = candidates.split_at_mut(kept);
+        let enough = rules.has_enough(before, winner.class_id);
+        for other in rest {
+            if enough && other.class_id == winner.class_id {
+                other.confidence = 0.0;
+            } else if rules.comparable(&winner, other) {
+                let overlap = overlap(&winner, other);
+                let softened =
+                    other.confidence * (-overlap * overlap / rules.filter.soft_sigma).exp();
+                let threshold = rules.thresholds.get(other.class_id as usize);
+                let wanted = threshold.is_some_and(|threshold| softened > *threshold);
+                other.confidence = if wanted { softened } else { 0.0 };
+            }
         }
     }
     candidates.truncate(kept);
@@ -107,15 +160,6 @@ fn share_of_larger(a: &BoundingBox, b: &BoundingBox) -> f32 {
         return 0.0;
     }
     width * height / a.area().max(b.area())
-}
-
-fn union(a: &BoundingBox, b: &BoundingBox) -> BoundingBox {
-    BoundingBox::from_corners(
-        a.x.min(b.x),
-        a.y.min(b.y),
-        a.right().max(b.right()),
-        a.bottom().max(b.bottom()),
-    )
 }
 
 /// ProbIoU of two turned boxes: 1 less the Hellinger distance of the normal distributions that have their moments
@@ -168,12 +212,13 @@ mod tests {
         }
     }
 
-    fn rules(suppression: Suppression, threshold: f32, max_detections: usize) -> Rules {
+    fn rules(suppression: Suppression, threshold: f32, max_detections: usize) -> Rules<'static> {
         Rules {
             suppression,
-            class_agnostic: false,
+            filter: Filter::NONE,
             threshold,
             max_detections,
+            thresholds: &[0.0, 0.25, 0.5],
         }
     }
 
@@ -189,7 +234,7 @@ mod tests {
             }
             let winner = remaining.remove(best);
             remaining.retain(|d| {
-                (d.class_id != winner.class_id && !rules.class_agnostic)
+                (d.class_id != winner.class_id && !rules.filter.class_agnostic)
                     || d.bounding_box.iou(&winner.bounding_box) <= rules.threshold
             });
             kept.push(winner);
@@ -214,7 +259,8 @@ mod tests {
                     candidate(index, class, score as f32 / 50.0, bounding_box)
                 })
                 .collect();
-            let rules = Rules { class_agnostic, ..rules(Suppression::PerClass, iou, max) };
+            let mut rules = rules(Suppression::PerClass, iou, max);
+            rules.filter.class_agnostic = class_agnostic;
             let expected = brute_force(candidates.clone(), &rules);
             let mut candidates = candidates;
             candidates.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
@@ -231,10 +277,72 @@ mod tests {
         let mut kept = both.clone();
         suppress(&mut kept, &rules);
         assert_eq!(kept.len(), 2);
-        rules.class_agnostic = true;
+        rules.filter.class_agnostic = true;
         let mut kept = both;
         suppress(&mut kept, &rules);
         assert_eq!(kept.len(), 1);
+    }
+
+    #[test]
+    fn of_a_class_no_more_stay_than_are_wanted() {
+        let at = |x: f32| BoundingBox::from_corners(x, 0.0, x + 10.0, 10.0);
+        let all = vec![
+            candidate(0, 0, 0.9, at(0.0)),
+            candidate(1, 0, 0.8, at(20.0)),
+            candidate(2, 0, 0.7, at(40.0)),
+            candidate(3, 1, 0.6, at(40.0)),
+        ];
+        for suppression in [
+            Suppression::None,
+            Suppression::PerClass,
+            Suppression::Clusters,
+        ] {
+            let mut rules = rules(suppression, 0.5, 100);
+            rules.filter.most_of_class = 2;
+            // What is not kept suppresses nothing.
+            rules.filter.class_agnostic = true;
+            let mut kept = all.clone();
+            suppress(&mut kept, &rules);
+            let kept: Vec<_> = kept.iter().map(|k| k.index).collect();
+            assert_eq!(kept, [0, 1, 3], "{suppression:?}");
+        }
+    }
+
+    #[test]
+    fn soft_suppression_lowers_confidences_by_the_overlap() {
+        let at = |x: f32| BoundingBox::from_corners(x, 0.0, x + 10.0, 10.0);
+        let all = vec![
+            candidate(0, 1, 0.9, at(0.0)),
+            // IoU 1/3 with the first, and 1/3 with the last.
+            candidate(1, 1, 0.8, at(5.0)),
+            candidate(2, 0, 0.75, at(0.0)),
+            candidate(3, 1, 0.7, at(10.0)),
+            // The same as the first: its 0.8 becomes 0.11, which is below the threshold of the class.
+            candidate(4, 1, 0.8, at(0.0)),
+        ];
+        let mut rules = rules(Suppression::PerClass, 0.5, 100);
+        rules.filter.soft_sigma = 0.5;
+        let mut kept = all.clone();
+        suppress(&mut kept, &rules);
+        let third = |confidence: f32| confidence * (-(1.0f32 / 9.0) / 0.5).exp();
+        let expected = [(0, 0.9), (2, 0.75), (3, 0.7), (1, third(third(0.8)))];
+        assert_eq!(kept.len(), expected.len(), "{kept:?}");
+        for (kept, (index, confidence)) in kept.iter().zip(expected) {
+            assert!(
+                kept.index == index && (kept.confidence - confidence).abs() < 1e-6,
+                "{kept:?}"
+            );
+        }
+        rules.filter.most_of_class = 1;
+        let mut kept = all.clone();
+        suppress(&mut kept, &rules);
+        assert_eq!(kept.iter().map(|k| k.index).collect::<Vec<_>>(), [0, 2]);
+        rules.filter.most_of_class = 0;
+        rules.filter.class_agnostic = true;
+        rules.max_detections = 2;
+        let mut kept = all;
+        suppress(&mut kept, &rules);
+        assert_eq!(kept.iter().map(|k| k.index).collect::<Vec<_>>(), [0, 3]);
     }
 
     #[test]

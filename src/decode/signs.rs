@@ -7,10 +7,12 @@ use crate::preprocess::Placement;
 /// What has been seen in a network's outputs that outputs of a working network never hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signs {
-    /// A score is not a number.
+    /// A score, or a confident box, is not a number.
     pub not_a_number: bool,
     /// A confidence is clearly above 1.
     pub above_one: bool,
+    /// A score that is a probability is clearly below 0.
+    pub below_zero: bool,
     /// A confident box lies far outside of the network's input.
     pub far: bool,
     /// A confident box has a class that the labels do not have.
@@ -27,6 +29,7 @@ pub struct Signs {
 impl Signs {
     /// Confidences go a little beyond 1 in float16.
     pub const HIGHEST_CONFIDENCE: f32 = 1.01;
+    pub const LOWEST_CONFIDENCE: f32 = -0.01;
     /// A box further from the picture than this many of its widths or heights is none.
     const FAR: f32 = 2.0;
     /// Boxes smaller than this in both directions are those of units that were misunderstood.
@@ -43,6 +46,7 @@ impl Signs {
             far: bits & 4 != 0,
             unknown_class: bits & 8 != 0,
             something: bits & 16 != 0,
+            below_zero: bits & 32 != 0,
             ..Self::default()
         }
     }
@@ -60,6 +64,13 @@ impl Signs {
             height,
             ..
         } = *placement;
+        let BoundingBox {
+            x,
+            y,
+            width: w,
+            height: h,
+        } = *in_input;
+        self.not_a_number |= [x, y, w, h].into_iter().any(f32::is_nan);
         self.far |= outside(in_input.x, in_input.right(), left, width)
             || outside(in_input.y, in_input.bottom(), top, height);
         self.boxes = self.boxes.saturating_add(1);
@@ -71,6 +82,7 @@ impl Signs {
     pub fn join(&mut self, frame: Self) {
         self.not_a_number |= frame.not_a_number;
         self.above_one |= frame.above_one;
+        self.below_zero |= frame.below_zero;
         self.far |= frame.far;
         self.unknown_class |= frame.unknown_class;
         self.something |= frame.something;
@@ -92,12 +104,17 @@ impl Signs {
     fn meaning(&self, layout: &Layout) -> Option<String> {
         let family = layout.family;
         Some(if self.not_a_number {
-            "the network returns scores that are not numbers: with float16 its values may be too large for it, which \
+            "the network returns values that are not numbers: with float16 its values may be too large for it, which \
              precision=fp32 cures; else the model file is damaged"
                 .into()
         } else if self.above_one {
             format!(
                 "the network's scores are above 1, which those of {family} are not: set decoder= to the model's family"
+            )
+        } else if self.below_zero {
+            format!(
+                "the network's scores are below 0, as those of {family} are not: they may need activation=sigmoid in \
+                 the model's .modelinfo, or decoder= the model's family"
             )
         } else if self.unknown_class {
             format!(

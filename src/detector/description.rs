@@ -1,15 +1,16 @@
 //! What is known of a model besides its tensors, by the strongest word: the user's properties, the `.modelinfo` beside
 //! it, its own metadata, a list of labels beside it.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{CAT, DetectorOptions, LoadError};
 use crate::decode::families::ENTRIES;
 use crate::decode::plan::Activation;
 use crate::decode::{Evidence, Family, Layout};
 use crate::engine::{ElementType, TensorSpec};
+use crate::model::onnx::Model;
 use crate::model::{Labels, LabelsError, ModelInfo, ModelSource};
-use crate::preprocess::{InputGeometry, Preparation};
+use crate::preprocess::{ChannelOrder, InputGeometry, Preparation};
 
 /// What a model's own metadata says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,17 +18,28 @@ pub(super) struct Metadata {
     pub names: Option<Labels>,
     /// Ultralytics' word for what the network does.
     pub task: Option<String>,
+    /// Width and height of the pictures that it was exported for, as Ultralytics names them.
+    pub image_size: Option<(usize, usize)>,
 }
 
 impl Metadata {
+    pub fn from_onnx(model: &Model) -> Self {
+        Self::from_entries(|wanted| {
+            let mut entries = model.metadata();
+            let found = entries.find(|(key, _)| *key == wanted);
+            found.map(|(_, value)| value.to_owned())
+        })
+    }
+
     /// From the entries of an ONNX file.
-    pub fn from_entries(find: impl Fn(&str) -> Option<String>) -> Self {
+    fn from_entries(find: impl Fn(&str) -> Option<String>) -> Self {
         let names = ["names", "labels", "classes", "class_names"]
             .into_iter()
             .find_map(|key| Labels::from_metadata(&find(key)?));
         Self {
             names,
             task: find("task"),
+            image_size: find("imgsz").and_then(|size| image_size(&size)),
         }
     }
 
@@ -43,8 +55,17 @@ impl Metadata {
                 .get("task")
                 .and_then(|task| task.as_str())
                 .map(Into::into),
+            // The engine has a size.
+            image_size: None,
         }
     }
+}
+
+/// Width and height of `[height, width]`.
+fn image_size(text: &str) -> Option<(usize, usize)> {
+    let sides = text.trim().strip_prefix('[')?.strip_suffix(']')?;
+    let (height, width) = sides.split_once(',')?;
+    Some((width.trim().parse().ok()?, height.trim().parse().ok()?))
 }
 
 /// What is known of a model.
@@ -57,6 +78,9 @@ pub(super) struct Description {
     task: Option<String>,
     /// And where they are from.
     labels: Option<(Labels, String)>,
+    image_size: Option<(usize, usize)>,
+    /// The model takes grey pictures; what it is fed are red, green and blue.
+    pub is_grey: bool,
 }
 
 impl Description {
@@ -83,7 +107,14 @@ impl Description {
             file_name: file_name.to_string_lossy().into_owned(),
             info,
             task: metadata.task,
+            image_size: metadata.image_size,
+            is_grey: false,
         })
+    }
+
+    /// Width and height of the input, for models that leave them open.
+    pub fn input_size(&self) -> Option<(usize, usize)> {
+        self.info.input_size.or(self.image_size)
     }
 
     /// The layout of a network with these outputs, and its labels: as many as it has classes.
@@ -130,6 +161,9 @@ impl Description {
     pub fn preparation(&self, layout: &Layout, input: ElementType) -> Preparation {
         let mut preparation = layout.default_preparation(input);
         self.info.apply(&mut preparation);
+        if self.is_grey {
+            preparation.order = ChannelOrder::Rgb;
+        }
         preparation
     }
 }
@@ -180,6 +214,13 @@ fn find_labels(
         return Ok(Some((labels, bundled.name.into())));
     }
     if let Some(name) = &info.labels {
+        let mut parts = Path::new(name).components();
+        if !parts.all(|part| matches!(part, Component::Normal(_))) {
+            return Err(LabelsError::Unreadable {
+                path: name.into(),
+                reason: "a .modelinfo names files beside or below it alone".into(),
+            });
+        }
         let beside = info_path.map(|path| path.with_file_name(name));
         let path = match Labels::built_in(name) {
             Some(_) => None,

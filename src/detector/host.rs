@@ -1,14 +1,18 @@
 //! Detection on the CPU, for frames in system memory.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
+use super::adapt::adapt;
 use super::description::{Description, Metadata};
-use super::{CAT, DetectError, DetectorOptions, LoadError, Timings};
-use crate::decode::{HostDecoder, Layout, Selection};
+use super::recognized::Recognized;
+use super::{DetectError, DetectorOptions, Doubt, LoadError, Timings};
+use crate::decode::{HostDecoder, Selection};
 use crate::detection::Detection;
 use crate::engine::onnxruntime::{InputMut, Model, Session};
 use crate::frame::SystemFrame;
-use crate::model::{Labels, ModelSource};
+use crate::model::{ModelSource, onnx};
 use crate::preprocess::InputGeometry;
 use crate::preprocess::cpu::Preprocessor;
 
@@ -17,22 +21,43 @@ pub struct HostDetector {
     session: Session,
     preprocessor: Preprocessor,
     decoder: HostDecoder,
-    labels: Labels,
+    doubt: Doubt,
+    recognized: Arc<Recognized>,
     description: String,
     model_bytes: usize,
 }
 
 impl HostDetector {
-    pub fn load(options: &DetectorOptions) -> Result<Self, LoadError> {
+    /// Loads a model; what its outputs show to be wrong with it becomes a `doubt`.
+    pub fn load(options: &DetectorOptions, doubt: &Doubt) -> Result<Self, LoadError> {
         let source = ModelSource::resolve(&options.model)?;
-        let model = match &source {
-            ModelSource::Bundled(bundled) => Model::Bytes(bundled.onnx),
-            ModelSource::File(path) => Model::File(path),
+        let mut graph = match &source {
+            ModelSource::Bundled(bundled) => onnx::Model::parse(bundled.onnx)?,
+            ModelSource::File(_) => onnx::Model::parse(source.read()?)?,
             ModelSource::Engine(path) => return Err(LoadError::EngineWithoutGpu(path.clone())),
         };
-        let session = Session::load(model, options.threads)?;
-        let metadata = Metadata::from_entries(|key| session.metadata(key));
-        let known = Description::new(options, &source, metadata)?;
+        let metadata = Metadata::from_onnx(&graph);
+        let mut known = Description::new(options, &source, metadata)?;
+        let folder = source.path().and_then(Path::parent);
+        if let Some(folder) = folder {
+            // ONNX Runtime reads weights wherever a model says that they are.
+            graph.external_data_paths(folder)?;
+        }
+        let adapted = adapt(&mut graph, &mut known, options)?;
+        if let Some(folder) = folder.filter(|_| adapted) {
+            graph.embed_external_data(folder)?;
+        }
+        let bytes = adapted.then(|| graph.to_bytes());
+        drop(graph);
+        let model = match (&bytes, &source) {
+            (Some(bytes), _) => Model::Bytes(bytes),
+            (None, ModelSource::Bundled(bundled)) => Model::Bytes(bundled.onnx),
+            (None, ModelSource::File(path) | ModelSource::Engine(path)) => Model::File(path),
+        };
+        let mut session = Session::load(model, options.threads)?;
+        if adapted {
+            session.state_shapes()?;
+        }
         let (outputs, geometry) = (session.outputs(), session.geometry());
         let (layout, labels) = known.recognize(outputs, session.other_inputs(), geometry)?;
         let preparation = known.preparation(&layout, session.input_element());
@@ -42,12 +67,21 @@ impl HostDetector {
             "ONNX Runtime on the CPU, {} {width}x{height}",
             layout.family
         );
-        let decoder = HostDecoder::new(layout, geometry, session.outputs());
+        let decoder = HostDecoder::new(layout.clone(), geometry, session.outputs());
+        let recognized = Arc::new(Recognized {
+            layout,
+            labels,
+            preparation,
+            geometry,
+            inputs: session.inputs().to_vec(),
+            outputs: session.outputs().to_vec(),
+        });
         Ok(Self {
             session,
             preprocessor,
             decoder,
-            labels,
+            doubt: doubt.clone(),
+            recognized,
             description,
             model_bytes: source.size(),
         })
@@ -58,12 +92,8 @@ impl HostDetector {
         self.model_bytes
     }
 
-    pub fn labels(&self) -> &Labels {
-        &self.labels
-    }
-
-    pub fn layout(&self) -> &Layout {
-        self.decoder.layout()
+    pub(super) fn recognized(&self) -> &Arc<Recognized> {
+        &self.recognized
     }
 
     /// Engine and layout, for logs and `stats`.
@@ -82,6 +112,7 @@ impl HostDetector {
         let placement = match self.session.input() {
             InputMut::Float32(tensor) => self.preprocessor.run(frame, tensor),
             InputMut::Uint8(tensor) => self.preprocessor.run(frame, tensor),
+            InputMut::Int8(tensor) => self.preprocessor.run(frame, tensor),
         };
         let preprocessed = Instant::now();
         let (inferred, decoded) = self.session.run(|outputs| {
@@ -92,7 +123,7 @@ impl HostDetector {
         })?;
         decoded?;
         if let Some(diagnosis) = self.decoder.diagnosis() {
-            gst::warning!(CAT, "{diagnosis}");
+            self.doubt.raise(diagnosis);
         }
         Ok(Timings {
             preprocess: preprocessed - start,

@@ -1,41 +1,47 @@
 //! Preprocessing, engine and decoding put together: frames go in, their detections come out.
 
+mod adapt;
 mod description;
+mod doubt;
+mod error;
 mod growth;
 mod host;
+mod parts;
 mod pool;
+mod recognized;
 pub mod scheduler;
 mod sharing;
 mod tensorrt;
 
 use std::ops::{AddAssign, ControlFlow};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use once_cell::sync::Lazy;
 
-use crate::cuda::context::{Context, ContextError};
-use crate::cuda::draw::DrawError;
-use crate::cuda::{self, CudaError};
-use crate::decode::{Layout, Selection, UnexpectedShape, UnknownLayout};
+use crate::cuda;
+use crate::cuda::context::Context;
+use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::engine::onnxruntime;
-use crate::engine::tensorrt::{CacheError, TensorRtError, library};
+use crate::engine::tensorrt::library;
 use crate::frame::system::Plane;
 use crate::frame::{Colorimetry, DeviceFrame, PendingStream, PixelFormat, SystemFrame};
 use crate::lock;
-use crate::model::onnx::OnnxError;
-use crate::model::{Labels, LabelsError, ModelError, ModelInfoError, ModelSource};
+use crate::model::{Labels, ModelInfoError, ModelSource};
 use crate::overlay::Overlay;
-use crate::preprocess::Shrinking;
-use crate::preprocess::cuda::PreprocessError;
+use crate::preprocess::{InputGeometry, ResizeMode, Shrinking};
+use crate::region::View;
 
 pub use crate::engine::tensorrt::Precision;
+pub use doubt::Doubt;
+pub use error::{DetectError, LoadError};
 pub use sharing::Streams;
 pub use tensorrt::TensorRtModel;
 
+use self::parts::{PartsOfFrames, detect_parts};
 use self::pool::HostModel;
+use self::recognized::Recognized;
 use self::sharing::Shelf;
 use self::tensorrt::{GpuRequest, GpuStream};
 
@@ -66,6 +72,8 @@ pub struct DetectorOptions {
     pub labels: Option<PathBuf>,
     /// The family of the model's outputs, where it is not to be recognised.
     pub decoder: Option<String>,
+    /// Width and height of the network's input, where the model leaves them open.
+    pub input_size: Option<(usize, usize)>,
     pub backend: Backend,
     /// Threads of the CPU engine; 0 chooses by the machine.
     pub threads: usize,
@@ -84,84 +92,6 @@ pub struct DetectorOptions {
     pub shrinking: Shrinking,
     /// Only elements with the same text here share a model.
     pub instance: String,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    #[error(transparent)]
-    Labels(#[from] LabelsError),
-    #[error(transparent)]
-    ModelInfo(#[from] ModelInfoError),
-    #[error("decoder={name} is none of auto, {known}")]
-    UnknownDecoder { name: String, known: String },
-    #[error("activation={0} in the .modelinfo is none of none, sigmoid, softmax")]
-    UnknownActivation(String),
-    #[error(transparent)]
-    Onnx(#[from] OnnxError),
-    #[error(transparent)]
-    Layout(#[from] UnknownLayout),
-    #[error(transparent)]
-    OnnxRuntime(#[from] onnxruntime::Error),
-    #[error(transparent)]
-    TensorRt(#[from] TensorRtError),
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    #[error("backend=tensorrt needs an NVIDIA GPU: {0}")]
-    Context(#[from] ContextError),
-    #[error(transparent)]
-    Cuda(#[from] CudaError),
-    #[error(transparent)]
-    FirstRun(Box<DetectError>),
-    #[error("{0} is a TensorRT engine, which only backend=tensorrt runs")]
-    EngineWithoutGpu(PathBuf),
-    #[error(
-        "the model's inputs are {seen}; one image input [N,3,H,W] or [N,H,W,3] of float32, float16 or uint8 is needed, \
-         besides which only orig_target_sizes, im_shape and scale_factor are known"
-    )]
-    Input { seen: String },
-    #[error(
-        "the size of {tensor} is known only when the network runs, which TensorRT cannot prepare for here"
-    )]
-    OpenShape { tensor: String },
-    #[error(
-        "{0} has no convolutions in int8; with precision=auto it computes quantised models in float16"
-    )]
-    NoInt8(String),
-    #[error("there is no home folder to keep engines in: set engine-cache")]
-    NoCacheFolder,
-    #[error("the element was stopped while another one loaded its model")]
-    Cancelled,
-}
-
-impl From<DetectError> for LoadError {
-    fn from(error: DetectError) -> Self {
-        Self::FirstRun(Box::new(error))
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum DetectError {
-    #[error(transparent)]
-    OnnxRuntime(#[from] onnxruntime::Error),
-    #[error(transparent)]
-    Shape(#[from] UnexpectedShape),
-    #[error(transparent)]
-    TensorRt(#[from] TensorRtError),
-    #[error(transparent)]
-    Cuda(#[from] CudaError),
-    #[error(transparent)]
-    Preprocess(#[from] PreprocessError),
-    #[error(transparent)]
-    Draw(#[from] DrawError),
-    /// Of a batch, with frames of other streams perhaps.
-    #[error(transparent)]
-    Batch(Arc<DetectError>),
-    #[error(
-        "frames in GPU memory are inspected with backend=tensorrt alone; put a download, such as cudadownload or nvvideoconvert, before this element"
-    )]
-    GpuFrameOnCpu,
 }
 
 /// How long the stages of one inspection took on the host. On a GPU the stages run without the host: `preprocess`
@@ -205,6 +135,13 @@ pub struct Drawing<'a> {
     pub detections: &'a [Vec<Detection>],
 }
 
+/// What is looked for in frames, and where in them.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    pub selection: Arc<Selection>,
+    pub view: Arc<View>,
+}
+
 /// Told of what takes long while a model is loaded: a text, and a percentage where it is known. A `Break` stops it.
 pub type LoadProgress<'a> = dyn FnMut(&str, Option<u32>) -> ControlFlow<()> + Send + 'a;
 
@@ -224,7 +161,11 @@ enum Engine {
 }
 
 /// A frame, or a batch of frames, that is being inspected.
-pub struct Request(Stage);
+pub struct Request {
+    stage: Stage,
+    /// Where frames are inspected in parts.
+    parts: Option<PartsOfFrames>,
+}
 
 enum Stage {
     Done(Timings, Vec<Vec<Detection>>),
@@ -264,16 +205,18 @@ impl Detector {
     }
 
     pub fn labels(&self) -> &Labels {
-        match &self.engine {
-            Engine::Host(model) => model.labels(),
-            Engine::Gpu(stream) => stream.model().labels(),
-        }
+        &self.recognized().labels
     }
 
-    fn layout(&self) -> &Layout {
+    /// Writes all that is known of the model into a `.modelinfo` that is not there yet.
+    pub fn write_modelinfo(&self, path: &Path) -> Result<(), ModelInfoError> {
+        self.recognized().write(path)
+    }
+
+    fn recognized(&self) -> &Recognized {
         match &self.engine {
-            Engine::Host(model) => model.layout(),
-            Engine::Gpu(stream) => stream.model().layout(),
+            Engine::Host(model) => model.recognized(),
+            Engine::Gpu(stream) => stream.model().recognized(),
         }
     }
 
@@ -282,6 +225,14 @@ impl Detector {
         match &self.engine {
             Engine::Host(model) => model.description(),
             Engine::Gpu(stream) => stream.model().description(),
+        }
+    }
+
+    /// What speaks against the model, as soon as a frame has shown it.
+    pub fn doubt(&self) -> Option<&str> {
+        match &self.engine {
+            Engine::Host(model) => model.doubt().get(),
+            Engine::Gpu(stream) => stream.model().doubt().get(),
         }
     }
 
@@ -326,19 +277,54 @@ impl Detector {
     pub fn submit(
         &self,
         frames: Frames<'_>,
-        selection: &Arc<Selection>,
+        search: &Search,
         mut outputs: Vec<Vec<Detection>>,
     ) -> Result<Request, DetectError> {
-        Ok(Request(match (&self.engine, frames) {
+        let parts = self.parts(frames, search)?;
+        let by_frame = parts.as_ref().map(|parts| parts.by_frame.as_slice());
+        let selection = &search.selection;
+        let stage = match (&self.engine, frames) {
             (Engine::Gpu(stream), frames) => {
-                Stage::UnderWay(stream.submit(frames, selection, outputs)?)
+                Stage::UnderWay(stream.submit(frames, by_frame, selection, outputs)?)
             }
             (Engine::Host(model), Frames::System(frame)) => {
-                outputs.resize_with(1, Vec::new);
-                let timings = model.detect(&frame, selection, &mut outputs[0])?;
+                let timings = match by_frame {
+                    Some([parts]) => detect_parts(model, &frame, parts, selection, &mut outputs)?,
+                    _ => {
+                        outputs.resize_with(1, Vec::new);
+                        model.detect(&frame, selection, &mut outputs[0])?
+                    }
+                };
                 Stage::Done(timings, outputs)
             }
             (Engine::Host(_), Frames::Device { .. }) => return Err(DetectError::GpuFrameOnCpu),
+        };
+        Ok(Request { stage, parts })
+    }
+
+    /// The parts in which frames are to be inspected, unless it is as they are.
+    fn parts(
+        &self,
+        frames: Frames<'_>,
+        search: &Search,
+    ) -> Result<Option<PartsOfFrames>, DetectError> {
+        let crops = self.recognized().preparation.resize == ResizeMode::Crop;
+        if search.view.is_whole() && !crops {
+            return Ok(None);
+        }
+        let InputGeometry { width, height, .. } = self.recognized().geometry;
+        let proportions = crops.then_some((width, height));
+        let parts = |width, height| search.view.parts((width, height), proportions);
+        let by_frame = match frames {
+            Frames::System(frame) => vec![parts(frame.width, frame.height)?],
+            Frames::Device { frames, .. } => {
+                let parts = frames.iter().map(|frame| parts(frame.width, frame.height));
+                parts.collect::<Result<_, _>>()?
+            }
+        };
+        Ok(Some(PartsOfFrames {
+            by_frame,
+            selection: Arc::clone(&search.selection),
         }))
     }
 
@@ -386,15 +372,18 @@ impl Detector {
             height: SIDE,
             planes: [luma, Plane::default(), Plane::default()],
         };
-        let selection = Arc::new(Selection {
-            thresholds: vec![f32::INFINITY; self.layout().classes],
-            iou_threshold: 1.0,
-            max_detections: 1,
-            ..Selection::default()
-        });
+        let search = Search {
+            selection: Arc::new(Selection {
+                thresholds: vec![f32::INFINITY; self.recognized().layout.classes],
+                iou_threshold: 1.0,
+                max_detections: 1,
+                ..Selection::default()
+            }),
+            ..Search::default()
+        };
         let mut timings = Timings::default();
         for _ in 0..RUNS {
-            let request = self.submit(Frames::System(frame), &selection, Vec::new())?;
+            let request = self.submit(Frames::System(frame), &search, Vec::new())?;
             timings = request.wait()?.0;
         }
         Ok(timings.total())
@@ -412,10 +401,14 @@ impl Drop for Detector {
 impl Request {
     /// Waits for what the network finds in each frame, best first.
     pub fn wait(self) -> Result<(Timings, Vec<Vec<Detection>>), DetectError> {
-        match self.0 {
-            Stage::Done(timings, detections) => Ok((timings, detections)),
-            Stage::UnderWay(request) => request.wait(),
+        let (timings, mut found) = match self.stage {
+            Stage::Done(timings, detections) => (timings, detections),
+            Stage::UnderWay(request) => request.wait()?,
+        };
+        if let Some(parts) = self.parts {
+            parts.merge(&mut found);
         }
+        Ok((timings, found))
     }
 }
 

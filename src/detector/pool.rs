@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use super::growth::Growth;
 use super::host::HostDetector;
+use super::recognized::Recognized;
 use super::sharing::Streams;
-use super::{DetectError, DetectorOptions, LoadError, LoadProgress, Timings};
-use crate::decode::{Layout, Selection};
+use super::{DetectError, DetectorOptions, Doubt, LoadError, LoadProgress, Timings};
+use crate::decode::Selection;
 use crate::detection::Detection;
 use crate::engine::onnxruntime::threads;
 use crate::frame::SystemFrame;
 use crate::lock;
-use crate::model::Labels;
 
 /// Copies of a model's weights may need so many bytes together.
 const MOST_MEMORY: usize = 512 << 20;
@@ -26,9 +26,9 @@ const MOST_MEMORY: usize = 512 << 20;
 /// A model in main memory, with as many copies as its streams need.
 pub struct HostModel {
     description: String,
-    layout: Layout,
-    labels: Labels,
+    recognized: Arc<Recognized>,
     options: DetectorOptions,
+    doubt: Doubt,
     /// Copies that may be made.
     most_copies: usize,
     inspection: Mutex<Option<Duration>>,
@@ -68,14 +68,15 @@ struct Turn<'a, D> {
 
 impl HostModel {
     pub fn load(options: &DetectorOptions) -> Result<Self, LoadError> {
-        let wide = HostDetector::load(options)?;
+        let doubt = Doubt::default();
+        let wide = HostDetector::load(options, &doubt)?;
         let threads = threads(options.threads);
         let most_copies = MOST_MEMORY / wide.model_bytes().max(1);
         Ok(Self {
             description: wide.description().to_owned(),
-            layout: wide.layout().clone(),
-            labels: wide.labels().clone(),
+            recognized: Arc::clone(wide.recognized()),
             options: options.clone(),
+            doubt,
             most_copies: most_copies.min(threads),
             inspection: Mutex::default(),
             growth: Growth::new(1),
@@ -83,17 +84,18 @@ impl HostModel {
         })
     }
 
-    pub fn labels(&self) -> &Labels {
-        &self.labels
-    }
-
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    pub(super) fn recognized(&self) -> &Recognized {
+        &self.recognized
     }
 
     /// Engine and layout, for logs and `stats`.
     pub fn description(&self) -> &str {
         &self.description
+    }
+
+    /// What its outputs show to be wrong with it.
+    pub fn doubt(&self) -> &Doubt {
+        &self.doubt
     }
 
     /// What one inspection takes, once it was measured.
@@ -111,7 +113,7 @@ impl HostModel {
         let copies = self.desks.streams.join().min(self.most_copies) as u32;
         self.growth.expect(copies, || {
             let (desks, options) = (Arc::clone(&self.desks), self.options.clone());
-            let most = self.most_copies;
+            let (doubt, most) = (self.doubt.clone(), self.most_copies);
             move |copies, progress: &mut LoadProgress<'_>| {
                 let copies = (copies as usize).min(most);
                 let mut narrow = Vec::with_capacity(copies);
@@ -123,7 +125,7 @@ impl HostModel {
                     if let ControlFlow::Break(()) = progress("copies of the model", None) {
                         return Ok(false);
                     }
-                    narrow.push(Box::new(HostDetector::load(&options)?));
+                    narrow.push(Box::new(HostDetector::load(&options, &doubt)?));
                 }
                 desks.replace(narrow);
                 Ok(true)

@@ -10,6 +10,7 @@ use once_cell::sync::Lazy;
 
 use super::{DetectorOptions, LoadError, LoadProgress};
 use crate::lock;
+use crate::model::ModelInfo;
 
 /// How often an element that waits for another one's model looks whether it is still wanted to.
 const LOOK: Duration = Duration::from_millis(50);
@@ -23,8 +24,8 @@ struct Key {
     options: DetectorOptions,
     /// The CUDA context, 0 on the CPU.
     context: usize,
-    /// Size and time of the files of model and labels: a file that was replaced is another model.
-    files: [Option<(u64, SystemTime)>; 2],
+    /// Size and time of the files of model, labels and description: a file that was replaced is another model.
+    files: [Option<(u64, SystemTime)>; 3],
 }
 
 struct Place<T> {
@@ -87,6 +88,7 @@ impl<T> Shelf<T> {
             files: [
                 stamp(Some(Path::new(&options.model))),
                 stamp(options.labels.as_deref()),
+                stamp(ModelInfo::path_beside(Path::new(&options.model)).as_deref()),
             ],
         });
         let start = Instant::now();

@@ -14,29 +14,32 @@ use self::load::{LoadedEngine, load_engine};
 use self::painter::Painter;
 use self::upload::{UploadSlot, Uploads};
 use super::growth::Growth;
+use super::recognized::Recognized;
 use super::scheduler::{BATCHES_UNDER_WAY, MAX_BATCH, Scheduler, Ticket};
 use super::sharing::Streams;
-use super::{CAT, DetectError, DetectorOptions, Drawing, Frames, LoadError, LoadProgress, Timings};
+use super::{
+    CAT, DetectError, DetectorOptions, Doubt, Drawing, Frames, LoadError, LoadProgress, Timings,
+};
 use crate::cuda::context::Context;
 use crate::cuda::{Kernels, SharedKernels};
-use crate::decode::{Layout, Selection};
+use crate::decode::Selection;
 use crate::detection::Detection;
 use crate::engine::tensorrt::Batches;
 use crate::frame::{DeviceFrame, PendingStream};
-use crate::model::Labels;
+use crate::region::Part;
 use crate::{cuda::planes, lock};
 
 /// A model on a GPU, with room for the batches that its streams need.
 pub struct TensorRtModel {
     description: String,
-    layout: Layout,
-    labels: Labels,
+    recognized: Recognized,
     options: DetectorOptions,
     inspection: Mutex<Option<Duration>>,
     streams: Streams,
     /// Frames that all streams together may have under way.
     expected: AtomicUsize,
     kernels: Arc<SharedKernels>,
+    doubt: Doubt,
     growth: Growth,
     scheduler: Arc<Scheduler<EngineLane>>,
     context: Context,
@@ -53,36 +56,32 @@ impl TensorRtModel {
         let engine = load_engine(options, 1, &context, progress)?;
         let loaded = engine.describe(&context)?;
         let kernels = Kernels::shared(&context)?;
-        let scheduler = Arc::default();
-        add_lanes(&scheduler, &engine, options, &kernels, &context)?;
+        let (scheduler, doubt) = (Arc::default(), Doubt::default());
+        add_lanes(&scheduler, &engine, options, &kernels, &doubt, &context)?;
         let most = engine.max_batch();
         for size in Batches::UpTo(options.batch_size.min(MAX_BATCH as u32)).sizes() {
             if size > most && most == 1 {
                 let engine = load_engine(options, size, &context, progress)?;
-                add_lanes(&scheduler, &engine, options, &kernels, &context)?;
+                add_lanes(&scheduler, &engine, options, &kernels, &doubt, &context)?;
             }
         }
         Ok(Self {
             description: loaded.description,
-            layout: loaded.layout,
-            labels: loaded.labels,
+            recognized: loaded.recognized,
             options: options.clone(),
             inspection: Mutex::default(),
             streams: Streams::default(),
             expected: AtomicUsize::new(0),
             kernels,
+            doubt,
             growth: Growth::new(most),
             scheduler,
             context: context.clone(),
         })
     }
 
-    pub fn labels(&self) -> &Labels {
-        &self.labels
-    }
-
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    pub(super) fn recognized(&self) -> &Recognized {
+        &self.recognized
     }
 
     /// Engine, GPU and precision, for logs and `stats`.
@@ -97,6 +96,11 @@ impl TensorRtModel {
 
     pub fn gpu_id(&self) -> u32 {
         self.options.gpu_id
+    }
+
+    /// What its outputs show to be wrong with it.
+    pub fn doubt(&self) -> &Doubt {
+        &self.doubt
     }
 
     /// What one inspection takes, once it was measured.
@@ -118,13 +122,14 @@ impl TensorRtModel {
         let (options, kernels, context) = (&self.options, &self.kernels, &self.context);
         self.growth.expect(frames.min(MAX_BATCH) as u32, || {
             let (options, kernels) = (options.clone(), Arc::clone(kernels));
+            let doubt = self.doubt.clone();
             let (context, scheduler) = (context.clone(), Arc::clone(&self.scheduler));
             move |size, progress: &mut LoadProgress<'_>| {
                 let _current = context.enter()?;
                 let engine = load_engine(&options, size, &context, progress)?;
                 let grows = engine.max_batch() == size;
                 if grows {
-                    add_lanes(&scheduler, &engine, &options, &kernels, &context)?;
+                    add_lanes(&scheduler, &engine, &options, &kernels, &doubt, &context)?;
                 }
                 Ok(grows)
             }
@@ -137,7 +142,14 @@ impl TensorRtModel {
         let _current = self.context.enter()?;
         let progress: &mut LoadProgress<'_> = &mut |_, _| std::ops::ControlFlow::Continue(());
         let engine = load_engine(&self.options, batch, &self.context, progress)?;
-        let mut lane = engine.new_lane(batch, &self.options, &self.kernels, &self.context)?;
+        let Self {
+            options,
+            kernels,
+            doubt,
+            context,
+            ..
+        } = self;
+        let mut lane = engine.new_lane(batch, options, kernels, doubt, context)?;
         Ok(lane.network_alone(runs)?)
     }
 }
@@ -148,12 +160,13 @@ fn add_lanes(
     engine: &LoadedEngine,
     options: &DetectorOptions,
     kernels: &Arc<SharedKernels>,
+    doubt: &Doubt,
     context: &Context,
 ) -> Result<(), LoadError> {
     let start = Instant::now();
     for batch in engine.sizes() {
         for _ in 0..BATCHES_UNDER_WAY {
-            let lane = engine.new_lane(batch, options, kernels, context)?;
+            let lane = engine.new_lane(batch, options, kernels, doubt, context)?;
             scheduler.add(lane, batch as usize);
         }
     }
@@ -207,27 +220,41 @@ impl GpuStream {
         self.model.expect(all.div_ceil(BATCHES_UNDER_WAY));
     }
 
-    /// Has frames inspected. What is in GPU memory must stay mapped until the request has been waited for, or
+    /// Has frames inspected, all of them or the parts of each. What is in GPU memory must stay mapped until the request has been waited for, or
     /// dropped; frames in system memory are free when this returns.
     pub fn submit(
         &self,
         frames: Frames<'_>,
+        parts: Option<&[Arc<[Part]>]>,
         selection: &Arc<Selection>,
         outputs: Vec<Vec<Detection>>,
     ) -> Result<GpuRequest, DetectError> {
         let scheduler = &self.model.scheduler;
-        let job = |frame: &DeviceFrame, pending| Job {
+        let job = |frame: &DeviceFrame, part, pending| Job {
             frame: *frame,
+            part,
             pending,
             selection: Arc::clone(selection),
+        };
+        let whole = |frame: &DeviceFrame, pending| job(frame, frame.whole(), pending);
+        let divided = |frames: &[DeviceFrame], parts: &[Arc<[Part]>], pending| {
+            let jobs = frames.iter().zip(parts).flat_map(|(frame, parts)| {
+                let parts = parts.iter().map(|part| part.rectangle);
+                parts.map(|part| job(frame, part, pending))
+            });
+            let jobs: Vec<_> = jobs.collect();
+            self.model.expect(jobs.len());
+            jobs.into_iter()
         };
         let (ticket, upload) = match frames {
             Frames::System(frame) => {
                 let (uploaded, slot) = self.uploads.enqueue(&frame, self.model.options.gpu_id)?;
                 let pending = Some(slot.stream());
-                let jobs = std::iter::once(job(&uploaded, pending));
-                let upload = Some((Arc::clone(&self.uploads), slot));
-                (scheduler.submit(jobs, outputs), upload)
+                let ticket = match parts {
+                    None => scheduler.submit(std::iter::once(whole(&uploaded, pending)), outputs),
+                    Some(parts) => scheduler.submit(divided(&[uploaded], parts, pending), outputs),
+                };
+                (ticket, Some((Arc::clone(&self.uploads), slot)))
             }
             Frames::Device { frames, pending } => {
                 // One stream's bad frame must not fail the others in its batch.
@@ -237,8 +264,14 @@ impl GpuStream {
                 if frames.len() > 1 {
                     self.model.expect(frames.len());
                 }
-                let jobs = frames.iter().map(|frame| job(frame, pending));
-                (scheduler.submit(jobs, outputs), None)
+                let ticket = match parts {
+                    None => {
+                        let jobs = frames.iter().map(|frame| whole(frame, pending));
+                        scheduler.submit(jobs, outputs)
+                    }
+                    Some(parts) => scheduler.submit(divided(frames, parts, pending), outputs),
+                };
+                (ticket, None)
             }
         };
         Ok(GpuRequest {
@@ -260,7 +293,12 @@ impl GpuStream {
             Some(made) => painter.insert(made),
             None => painter.insert(Painter::new(&self.model.context, &self.model.kernels)?),
         };
-        painter.draw(frames, pending, drawing, self.model.labels.as_slice())
+        painter.draw(
+            frames,
+            pending,
+            drawing,
+            self.model.recognized.labels.as_slice(),
+        )
     }
 }
 

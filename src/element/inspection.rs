@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use super::hash_settings::HashPlan;
 use super::hashing::Comparer;
 use super::memory::Format;
-use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::detector::{DetectError, Detector, Frames, Request, Timings};
+use crate::detector::{DetectError, Detector, Frames, Request, Search, Timings};
 use crate::frame::cuda::{CudaFrame, CudaFrameError};
 use crate::frame::gstcuda::CudaContext;
 use crate::frame::memory::Memory;
@@ -88,7 +87,7 @@ pub(super) struct Room {
 /// What the inspection of one frame needs of its stream, which goes on meanwhile.
 pub(super) struct Inspector {
     pub detector: Arc<Detector>,
-    pub selection: Arc<Selection>,
+    pub search: Search,
     pub format: Option<Format>,
     pub plan: HashPlan,
     pub comparer: Arc<Mutex<Comparer>>,
@@ -188,7 +187,7 @@ impl Inspector {
             true => None,
             false => {
                 let outputs = std::mem::take(&mut room.detections);
-                Some(detector.submit(frames, &self.selection, outputs)?)
+                Some(detector.submit(frames, &self.search, outputs)?)
             }
         };
         Ok(Begun { looked, request })

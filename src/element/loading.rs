@@ -26,7 +26,7 @@ const LOAD_PROGRESS: &str = "load-model";
 impl RsDetectNet {
     /// What shares the CUDA context of the GPU that is set.
     pub(super) fn offer(&self) -> Arc<ContextOffer> {
-        let gpu_id = u32::try_from(lock(&self.settings).gpu_id).ok();
+        let gpu_id = u32::try_from(lock(&self.settings).gpu.id).ok();
         let mut offer = lock(&self.offer);
         if offer.gpu_id() != gpu_id {
             *offer = Arc::new(ContextOffer::new(gpu_id));
@@ -63,7 +63,7 @@ impl RsDetectNet {
 
     /// The shared context of another GPU, where the element may move to it.
     pub(super) fn context_of_gpu(&self, gpu_id: u32) -> Option<CudaContext> {
-        let may_move = lock(&self.settings).gpu_id < 0;
+        let may_move = lock(&self.settings).gpu.id < 0;
         may_move.then(|| CudaContext::shared(gpu_id).ok()).flatten()
     }
 
@@ -142,6 +142,14 @@ impl RsDetectNet {
             "{}: {backend}, one inspection takes {inspection:?}",
             settings.model
         );
+        if let Some(path) = settings.decoding.modelinfo_out() {
+            match streaming.write_modelinfo(path) {
+                Ok(()) => gst::info!(CAT, imp = self, "{} describes the model", path.display()),
+                Err(error) => {
+                    gst::element_imp_warning!(self, gst::ResourceError::OpenWrite, ("{error}"));
+                }
+            }
+        }
         let text = format!("{} runs on {backend}", settings.model);
         self.post_progress(gst::ProgressType::Complete, &text);
         streaming.producer.element_name = self.obj().name().into();
@@ -223,7 +231,11 @@ fn load_error(error: &LoadError) -> gst::ErrorMessage {
         LoadError::Model(_) | LoadError::Labels(_) => {
             gst::error_msg!(gst::ResourceError::NotFound, ("{}", error))
         }
-        LoadError::Layout(_) | LoadError::Input { .. } | LoadError::OpenShape { .. } => {
+        LoadError::Layout(_)
+        | LoadError::Input { .. }
+        | LoadError::OpenShape { .. }
+        | LoadError::OpenSize
+        | LoadError::FixedSize { .. } => {
             gst::error_msg!(gst::ResourceError::Settings, ("{}", error))
         }
         _ => gst::error_msg!(gst::LibraryError::Init, ("{}", error)),

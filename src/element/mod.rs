@@ -9,6 +9,7 @@ mod detections_pad;
 mod device_crops;
 mod device_pools;
 mod events;
+mod gpu_settings;
 mod hash_settings;
 mod hashing;
 mod imp;
@@ -25,6 +26,7 @@ mod passage;
 mod producer;
 mod quality;
 mod queries;
+mod region_settings;
 mod request_pad;
 mod settings;
 mod sharing_settings;
@@ -61,7 +63,7 @@ glib::wrapper! {
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     for enumeration in [
         settings::Backend::static_type(),
-        settings::Precision::static_type(),
+        gpu_settings::Precision::static_type(),
         settings::Scaling::static_type(),
         lateness_settings::LatePolicy::static_type(),
         branch::queue::Overflow::static_type(),

@@ -28,6 +28,7 @@ struct Aftermath {
     late: Option<gst::ClockTime>,
     bad_settings: Option<String>,
     not_drawn: Option<&'static str>,
+    doubt: Option<String>,
     not_cut: Option<String>,
     /// What the request pads get.
     produced: Produced,
@@ -237,6 +238,7 @@ impl RsDetectNet {
         };
         aftermath.detections = inspected.message;
         aftermath.not_drawn = inspected.not_drawn;
+        aftermath.doubt = inspected.doubt;
         aftermath.produced = streaming.producer.take();
         aftermath.not_cut = aftermath.produced.not_cut.take();
         Ok(Ok(inspected.fate))
@@ -302,6 +304,9 @@ impl RsDetectNet {
                 gst::ResourceError::Settings,
                 ("{problem}; the earlier settings stay in force")
             );
+        }
+        if let Some(doubt) = aftermath.doubt {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{doubt}"));
         }
         let not_drawn = aftermath.not_drawn.map(str::to_owned);
         for reason in [not_drawn, aftermath.not_cut].into_iter().flatten() {

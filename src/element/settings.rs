@@ -1,24 +1,28 @@
 //! What the user sets: the properties, with their defaults in one place.
 
+use std::sync::Arc;
+
 use gst::glib;
 use gst::glib::prelude::*;
 use gst::prelude::*;
 use once_cell::sync::Lazy;
 
 use super::decoding_settings::DecodingSettings;
+use super::gpu_settings::GpuSettings;
 use super::hash_settings::HashSettings;
 use super::lateness_settings::LatenessSettings;
 use super::output_settings::OutputSettings;
+use super::region_settings::RegionSettings;
 use super::sharing_settings::SharingSettings;
 use crate::decode::Selection;
 use crate::decode::classes::{ClassFilter, ClassFilterError};
 use crate::decode::cuda::MAX_DETECTIONS;
-use crate::detector::{self, DetectorOptions};
-use crate::engine::tensorrt;
+use crate::detector::{self, DetectorOptions, Search};
 use crate::meta::{Choice, Kinds, MetadataError};
 use crate::model::Labels;
 use crate::overlay::Parts;
 use crate::preprocess::Shrinking;
+use crate::region::RegionError;
 
 /// Which engine runs the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
@@ -34,24 +38,6 @@ pub enum Backend {
     TensorRt,
     #[enum_value(name = "ONNX Runtime on the CPU", nick = "onnxruntime")]
     OnnxRuntime,
-}
-
-/// The arithmetic of an engine on a GPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstRsDetectNetPrecision")]
-pub enum Precision {
-    #[default]
-    #[enum_value(
-        name = "float16 where it is faster, or as the model is quantised",
-        nick = "auto"
-    )]
-    Auto,
-    #[enum_value(name = "float32", nick = "fp32")]
-    Fp32,
-    #[enum_value(name = "float16", nick = "fp16")]
-    Fp16,
-    #[enum_value(name = "int8, of models that are quantised (QDQ)", nick = "int8")]
-    Int8,
 }
 
 /// How frames larger than the network's input are sampled.
@@ -78,13 +64,6 @@ pub(super) struct Settings {
     pub backend: Backend,
     pub threads: u32,
     pub scaling: Scaling,
-    /// -1 chooses.
-    pub gpu_id: i32,
-    pub dla_core: i32,
-    pub precision: Precision,
-    pub engine_cache: Option<String>,
-    pub batch_size: u32,
-    pub workspace: u32,
     pub threshold: f32,
     pub iou_threshold: f32,
     pub max_detections: u32,
@@ -94,7 +73,9 @@ pub(super) struct Settings {
     pub metadata: String,
     pub post_messages: bool,
     pub qos: bool,
+    pub gpu: GpuSettings,
     pub decoding: DecodingSettings,
+    pub region: RegionSettings,
     pub sharing: SharingSettings,
     pub lateness: LatenessSettings,
     pub hash: HashSettings,
@@ -109,12 +90,6 @@ impl Default for Settings {
             backend: Backend::default(),
             threads: 0,
             scaling: Scaling::default(),
-            gpu_id: 0,
-            dla_core: -1,
-            precision: Precision::default(),
-            engine_cache: None,
-            batch_size: 0,
-            workspace: 0,
             threshold: 0.5,
             iou_threshold: 0.5,
             max_detections: 100,
@@ -124,7 +99,9 @@ impl Default for Settings {
             metadata: "auto".into(),
             post_messages: false,
             qos: true,
+            gpu: GpuSettings::default(),
             decoding: DecodingSettings::default(),
+            region: RegionSettings::default(),
             sharing: SharingSettings::default(),
             lateness: LatenessSettings::default(),
             hash: HashSettings::default(),
@@ -146,6 +123,8 @@ pub(super) enum SettingsError {
     MetadataWord(String),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    #[error(transparent)]
+    Region(#[from] RegionError),
 }
 
 impl Settings {
@@ -155,6 +134,7 @@ impl Settings {
             model: self.model.clone(),
             labels: self.labels.as_ref().map(Into::into),
             decoder: self.decoding.decoder(),
+            input_size: self.decoding.input_size(),
             backend: match self.backend {
                 Backend::Auto => detector::Backend::Auto,
                 Backend::TensorRt => detector::Backend::TensorRt,
@@ -162,16 +142,11 @@ impl Settings {
             },
             threads: self.threads as usize,
             gpu_id,
-            dla_core: self.dla_core.try_into().ok(),
-            precision: match self.precision {
-                Precision::Auto => tensorrt::Precision::Auto,
-                Precision::Fp32 => tensorrt::Precision::Fp32,
-                Precision::Fp16 => tensorrt::Precision::Fp16,
-                Precision::Int8 => tensorrt::Precision::Int8,
-            },
-            engine_cache: self.engine_cache.as_ref().map(Into::into),
-            batch_size: self.batch_size,
-            workspace_bytes: (self.workspace > 0).then(|| u64::from(self.workspace) << 20),
+            dla_core: self.gpu.dla_core(),
+            precision: self.gpu.precision(),
+            engine_cache: self.gpu.engine_cache(),
+            batch_size: self.gpu.batch_size,
+            workspace_bytes: self.gpu.workspace_bytes(),
             shrinking: match self.scaling {
                 Scaling::Bilinear => Shrinking::Bilinear,
                 Scaling::Area => Shrinking::Average,
@@ -180,7 +155,15 @@ impl Settings {
         }
     }
 
-    pub fn selection(&self, labels: &Labels) -> Result<Selection, SettingsError> {
+    /// What is looked for, and where.
+    pub fn search(&self, labels: &Labels) -> Result<Search, SettingsError> {
+        Ok(Search {
+            selection: Arc::new(self.selection(labels)?),
+            view: Arc::new(self.region.view()?),
+        })
+    }
+
+    fn selection(&self, labels: &Labels) -> Result<Selection, SettingsError> {
         let filter = ClassFilter::parse(self.classes.as_deref().unwrap_or_default())?;
         Ok(Selection {
             thresholds: filter.thresholds(labels, self.threshold)?,
@@ -228,10 +211,11 @@ impl Settings {
     pub fn specs() -> &'static [glib::ParamSpec] {
         static SPECS: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
             let mut specs = model_specs(&Settings::default());
-            specs.extend(gpu_specs(&Settings::default()));
+            specs.extend(GpuSettings::default().specs());
             specs.extend(SharingSettings::default().specs());
             specs.extend(DecodingSettings::default().specs());
             specs.extend(selection_specs(&Settings::default()));
+            specs.extend(RegionSettings::default().specs());
             specs.extend(output_specs(&Settings::default()));
             specs.extend(LatenessSettings::default().specs());
             specs.extend(HashSettings::default().specs());
@@ -249,12 +233,6 @@ impl Settings {
             "backend" => self.backend.to_value(),
             "threads" => self.threads.to_value(),
             "scaling" => self.scaling.to_value(),
-            "gpu-id" => self.gpu_id.to_value(),
-            "dla-core" => self.dla_core.to_value(),
-            "precision" => self.precision.to_value(),
-            "engine-cache" => self.engine_cache.to_value(),
-            "batch-size" => self.batch_size.to_value(),
-            "workspace" => self.workspace.to_value(),
             "threshold" => self.threshold.to_value(),
             "iou-threshold" => self.iou_threshold.to_value(),
             "max-detections" => self.max_detections.to_value(),
@@ -265,8 +243,10 @@ impl Settings {
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
             _ => {
-                let decoding = self.decoding.value(name);
-                return decoding
+                let gpu = self.gpu.value(name);
+                return gpu
+                    .or_else(|| self.decoding.value(name))
+                    .or_else(|| self.region.value(name))
                     .or_else(|| self.sharing.value(name))
                     .or_else(|| self.lateness.value(name))
                     .or_else(|| self.hash.value(name))
@@ -288,12 +268,6 @@ impl Settings {
             "backend" => take(&mut self.backend, value),
             "threads" => take(&mut self.threads, value),
             "scaling" => take(&mut self.scaling, value),
-            "gpu-id" => take(&mut self.gpu_id, value),
-            "dla-core" => take(&mut self.dla_core, value),
-            "precision" => take(&mut self.precision, value),
-            "engine-cache" => take(&mut self.engine_cache, value),
-            "batch-size" => take(&mut self.batch_size, value),
-            "workspace" => take(&mut self.workspace, value),
             "threshold" => take(&mut self.threshold, value),
             "iou-threshold" => take(&mut self.iou_threshold, value),
             "max-detections" => take(&mut self.max_detections, value),
@@ -303,7 +277,9 @@ impl Settings {
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
-            _ if self.decoding.set(name, value)
+            _ if self.gpu.set(name, value)
+                || self.decoding.set(name, value)
+                || self.region.set(name, value)
                 || self.sharing.set(name, value)
                 || self.lateness.set(name, value)
                 || self.hash.set(name, value) => {}
@@ -357,53 +333,6 @@ fn model_specs(default: &Settings) -> Vec<glib::ParamSpec> {
         glib::ParamSpecEnum::builder_with_default("scaling", default.scaling)
             .nick("Scaling")
             .blurb("How frames are sampled that are larger than the network's input; area keeps small objects")
-            .mutable_ready()
-            .build(),
-    ]
-}
-
-fn gpu_specs(default: &Settings) -> Vec<glib::ParamSpec> {
-    vec![
-        glib::ParamSpecInt::builder("gpu-id")
-            .nick("GPU")
-            .blurb(
-                "The GPU that runs the model, counted from 0 (-1 = the one that the frames are on, or else the one \
-                 with the fewest streams of this process)",
-            )
-            .minimum(-1)
-            .maximum(127)
-            .default_value(default.gpu_id)
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecInt::builder("dla-core")
-            .nick("DLA core")
-            .blurb("The deep learning accelerator of a Jetson that runs what it can of the model (-1 = none)")
-            .minimum(-1)
-            .maximum(15)
-            .default_value(default.dla_core)
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecEnum::builder_with_default("precision", default.precision)
-            .nick("Precision")
-            .blurb("The arithmetic of the engine that TensorRT builds")
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecString::builder("engine-cache")
-            .nick("Engine cache")
-            .blurb("Folder in which built engines are kept (none = rsdetectnet in the user's cache folder)")
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecUInt::builder("batch-size")
-            .nick("Batch size")
-            .blurb("Most frames that an engine takes at once, for the batches of nvstreammux (0 = one)")
-            .maximum(32)
-            .default_value(default.batch_size)
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecUInt::builder("workspace")
-            .nick("Workspace")
-            .blurb("Most scratch memory, in MiB, that TensorRT may plan for a layer when it builds an engine (0 = no limit)")
-            .default_value(default.workspace)
             .mutable_ready()
             .build(),
     ]

@@ -1,5 +1,6 @@
 //! What the streaming thread holds, and what happens to one frame.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -12,14 +13,14 @@ use super::memory::Format;
 use super::producer::{InspectedFrame, Producer};
 use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
-use crate::decode::Selection;
-use crate::detector::{Detector, Drawing, Frames, Streams};
+use crate::detector::{Detector, Drawing, Frames, Search, Streams};
 use crate::frame::DeviceStorage;
 use crate::frame::cuda::CudaFrame;
 use crate::frame::memory::Memory;
 use crate::lock;
 use crate::meta::Metadata;
 use crate::meta::message::{self, FrameFacts};
+use crate::model::ModelInfoError;
 use crate::overlay::{Overlay, Parts};
 
 /// A frame that was taken in, on its way downstream.
@@ -52,15 +53,19 @@ pub(super) struct Inspected {
     pub message: Option<gst::Structure>,
     /// Why nothing was drawn, the first time.
     pub not_drawn: Option<&'static str>,
+    /// What speaks against the model, the first time.
+    pub doubt: Option<String>,
 }
 
 /// What the streaming thread needs from frame to frame; made in READY→PAUSED, gone in PAUSED→READY.
 pub(super) struct Streaming {
     detector: Arc<Detector>,
-    selection: Arc<Selection>,
+    search: Search,
     overlay: Option<Overlay>,
     /// It was told that frames like these cannot be drawn into.
     warned_of_overlay: bool,
+    /// It was told what speaks against the model.
+    told_of_doubt: bool,
     metadata: Metadata,
     post_messages: bool,
     interval: u32,
@@ -87,10 +92,11 @@ pub(super) struct Streaming {
 impl Streaming {
     pub fn new(detector: Detector, settings: &Settings) -> Result<Self, SettingsError> {
         let mut streaming = Self {
-            selection: Arc::new(settings.selection(detector.labels())?),
+            search: settings.search(detector.labels())?,
             detector: Arc::new(detector),
             overlay: None,
             warned_of_overlay: false,
+            told_of_doubt: false,
             metadata: Metadata::default(),
             post_messages: false,
             interval: 0,
@@ -114,12 +120,12 @@ impl Streaming {
 
     /// Takes over settings that may change while playing; on an error the earlier ones stay.
     pub fn apply(&mut self, settings: &Settings) -> Result<(), SettingsError> {
-        let selection = settings.selection(self.detector.labels())?;
+        let search = settings.search(self.detector.labels())?;
         let parts = settings.overlay_parts()?;
         let crop_rules = settings.outputs.crop_rules(self.detector.labels())?;
         self.metadata.choose(settings.metadata_kinds()?)?;
         self.producer.apply(&settings.outputs, crop_rules);
-        self.selection = Arc::new(selection);
+        self.search = search;
         self.overlay = (parts != Parts::default()).then(|| Overlay::new(parts));
         self.post_messages = settings.post_messages;
         self.interval = settings.interval;
@@ -169,6 +175,11 @@ impl Streaming {
         self.detector.streams().clone()
     }
 
+    /// Writes what is known of the model.
+    pub fn write_modelinfo(&self, path: &Path) -> Result<(), ModelInfoError> {
+        self.detector.write_modelinfo(path)
+    }
+
     /// Puts another detector, of the same model, in the place of this one.
     pub fn replace_detector(&mut self, detector: Detector) {
         self.detector = Arc::new(detector);
@@ -180,7 +191,7 @@ impl Streaming {
         self.to_skip = self.interval;
         Inspector {
             detector: Arc::clone(&self.detector),
-            selection: Arc::clone(&self.selection),
+            search: self.search.clone(),
             format: self.format.clone(),
             plan: self.plan,
             comparer: Arc::clone(&self.comparer),
@@ -255,7 +266,15 @@ impl Streaming {
             fate,
             message,
             not_drawn,
+            doubt: self.new_doubt(),
         })
+    }
+
+    /// What speaks against the model, unless it was told before.
+    fn new_doubt(&mut self) -> Option<String> {
+        let doubt = self.detector.doubt().filter(|_| !self.told_of_doubt)?;
+        self.told_of_doubt = true;
+        Some(doubt.to_owned())
     }
 
     /// Makes the thumbnails of a frame and of what was found in it.

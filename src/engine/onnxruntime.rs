@@ -21,6 +21,8 @@ pub use library::LibraryNotFound;
 
 /// Networks with more outputs than this are not detectors.
 const MAX_OUTPUTS: usize = 16;
+/// Nor are those with larger ones; nothing is allocated for what a file only says.
+const MOST_ELEMENTS: i64 = 1 << 25;
 /// Beyond this a detector's operators gain little from further threads.
 const MAX_AUTOMATIC_THREADS: usize = 8;
 
@@ -33,7 +35,7 @@ pub enum Error {
     #[error("ONNX Runtime cannot read the model: {0}")]
     Model(String),
     #[error(
-        "the model's inputs are {seen}; one image input [N,3,H,W] or [N,H,W,3] of float32 or uint8 is needed, besides \
+        "the model's inputs are {seen}; one image input [N,3,H,W] or [N,H,W,3] of float32, uint8 or int8 is needed, besides \
          which only orig_target_sizes, im_shape and scale_factor are known"
     )]
     Input { seen: String },
@@ -82,11 +84,13 @@ pub enum Model<'a> {
 pub enum InputMut<'a> {
     Float32(&'a mut [f32]),
     Uint8(&'a mut [u8]),
+    Int8(&'a mut [i8]),
 }
 
 enum InputTensor {
     Float32(OrtTensor<f32>),
     Uint8(OrtTensor<u8>),
+    Int8(OrtTensor<i8>),
 }
 
 /// A network loaded for one image at a time. Its input tensor and all outputs whose size the model
@@ -98,6 +102,7 @@ pub struct Session {
     geometry: InputGeometry,
     /// Names of the inputs besides the image, whose values never change.
     other_inputs: Vec<String>,
+    inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     /// Those that were allocated beforehand, in the order of `outputs`.
     fixed_outputs: Vec<Option<OrtTensor<f32>>>,
@@ -155,6 +160,7 @@ impl Session {
             geometry,
             other_inputs,
             converted: vec![Vec::new(); outputs.len()],
+            inputs,
             outputs,
             fixed_outputs,
         })
@@ -168,6 +174,7 @@ impl Session {
         match self.input {
             InputTensor::Float32(_) => ElementType::Float32,
             InputTensor::Uint8(_) => ElementType::Uint8,
+            InputTensor::Int8(_) => ElementType::Int8,
         }
     }
 
@@ -175,20 +182,35 @@ impl Session {
         &self.other_inputs
     }
 
-    pub fn outputs(&self) -> &[TensorSpec] {
-        &self.outputs
+    pub fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
     }
 
-    /// A value of the model's own metadata, such as the `names` that Ultralytics writes.
-    pub fn metadata(&self, key: &str) -> Option<String> {
-        self.session.metadata().ok()?.custom(key)
+    pub fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
     }
 
     pub fn input(&mut self) -> InputMut<'_> {
         match &mut self.input {
             InputTensor::Float32(tensor) => InputMut::Float32(tensor.extract_tensor_mut().1),
             InputTensor::Uint8(tensor) => InputMut::Uint8(tensor.extract_tensor_mut().1),
+            InputTensor::Int8(tensor) => InputMut::Int8(tensor.extract_tensor_mut().1),
         }
+    }
+
+    /// Runs the network once to see what shapes its outputs have, where it did not say so.
+    pub fn state_shapes(&mut self) -> Result<(), Error> {
+        let shapes = self.run(|outputs| {
+            let shapes = outputs.iter().map(|output| output.shape.to_vec());
+            shapes.collect::<Vec<_>>()
+        })?;
+        for (output, shape) in self.outputs.iter_mut().zip(shapes) {
+            let known = output.shape.iter().skip(1).all(|&size| size > 0);
+            if !known && !shape.is_empty() {
+                output.shape = shape;
+            }
+        }
+        Ok(())
     }
 
     /// Runs the network on what the input tensor holds and hands all outputs, in the model's order, to
@@ -281,7 +303,10 @@ fn image_input(inputs: &[TensorSpec]) -> Result<(usize, InputGeometry), Error> {
     };
     let (image, geometry) = image_among(inputs).ok_or_else(unsuitable)?;
     let TensorSpec { element, shape, .. } = &inputs[image];
-    let known_element = matches!(element, ElementType::Float32 | ElementType::Uint8);
+    let known_element = matches!(
+        element,
+        ElementType::Float32 | ElementType::Uint8 | ElementType::Int8
+    );
     let one_image = shape.len() == 3 || matches!(shape.first(), Some(-1 | 1));
     match known_element && one_image {
         true => Ok((image, geometry)),
@@ -307,6 +332,11 @@ fn bind_input(
             let tensor = OrtTensor::<u8>::new(&allocator, shape)?;
             binding.bind_input(&spec.name, &tensor)?;
             InputTensor::Uint8(tensor)
+        }
+        ElementType::Int8 => {
+            let tensor = OrtTensor::<i8>::new(&allocator, shape)?;
+            binding.bind_input(&spec.name, &tensor)?;
+            InputTensor::Int8(tensor)
         }
         _ => {
             let tensor = OrtTensor::<f32>::new(&allocator, shape)?;
@@ -355,7 +385,11 @@ fn bind_outputs(
             if let [batch @ -1, ..] = shape.as_mut_slice() {
                 *batch = 1;
             }
-            let fixed = output.element == ElementType::Float32 && shape.iter().all(|&d| d > 0);
+            let elements = shape.iter().try_fold(1i64, |all, &size| {
+                (size > 0).then(|| all.checked_mul(size)).flatten()
+            });
+            let reasonable = elements.is_some_and(|elements| elements <= MOST_ELEMENTS);
+            let fixed = output.element == ElementType::Float32 && reasonable;
             if !fixed {
                 binding.bind_output_to_device(&output.name, &host)?;
                 return Ok(None);

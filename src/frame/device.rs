@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use super::{Colorimetry, PixelFormat};
+use super::{Colorimetry, PixelFormat, Rectangle};
 
 /// A `CUstream` on which a frame is still being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,31 @@ pub enum DeviceFrameError {
 }
 
 impl DeviceFrame {
+    /// All of the frame.
+    pub fn whole(&self) -> Rectangle {
+        Rectangle {
+            x: 0,
+            y: 0,
+            width: self.width,
+            height: self.height,
+        }
+    }
+
+    /// The planes of a part of the frame that begins at even pixels; those that are no linear memory are the frame's own.
+    /// None where the rectangle is no such part.
+    pub fn part(&self, part: Rectangle) -> Option<[DevicePlane; 3]> {
+        if !part.is_part_of(self.width, self.height) {
+            return None;
+        }
+        let mut planes = self.planes;
+        if self.storage == DeviceStorage::Pitch {
+            for (i, plane) in planes.iter_mut().enumerate().take(self.format.planes()) {
+                plane.pointer += self.format.offset(i, plane.pitch, part) as u64;
+            }
+        }
+        Some(planes)
+    }
+
     /// Refuses a frame that a kernel could not read: no area, no address, rows that overlap.
     pub fn checked(self) -> Result<Self, DeviceFrameError> {
         if self.width == 0 || self.height == 0 {

@@ -8,10 +8,12 @@ pub(crate) mod dynamic_library;
 pub mod gstcuda;
 pub mod memory;
 pub mod nvmm;
+mod rectangle;
 pub mod system;
 pub mod video_info;
 
 pub use device::{DeviceFrame, DevicePlane, DeviceStorage, PendingStream};
+pub use rectangle::Rectangle;
 pub use system::{SystemFrame, SystemFrameMut};
 
 /// How pixels are stored. Formats that differ only in the order of planes share a variant:
@@ -83,6 +85,12 @@ impl PixelFormat {
             }
             _ => (width, height),
         }
+    }
+
+    /// Bytes from the beginning of a plane to the first sample of a part that begins at even pixels.
+    pub(crate) fn offset(self, plane: usize, stride: usize, part: Rectangle) -> usize {
+        let (bytes, rows) = self.plane_size(plane, part.x, part.y);
+        rows * stride + bytes
     }
 }
 

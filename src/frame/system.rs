@@ -1,6 +1,6 @@
 //! Frames in system memory.
 
-use super::{Colorimetry, FrameError, PixelFormat};
+use super::{Colorimetry, FrameError, PixelFormat, Rectangle};
 
 /// One plane of a frame that is only read. Rows are `stride` bytes apart.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +64,25 @@ fn check_planes(
 }
 
 impl<'a> SystemFrame<'a> {
+    /// A part of the frame that begins at even pixels, as a frame. None where the rectangle is no such part.
+    pub fn part(&self, part: Rectangle) -> Option<Self> {
+        if !part.is_part_of(self.width, self.height) {
+            return None;
+        }
+        let mut planes = self.planes;
+        for (i, plane) in planes.iter_mut().enumerate().take(self.format.planes()) {
+            plane.data = plane
+                .data
+                .get(self.format.offset(i, plane.stride, part)..)?;
+        }
+        Some(Self {
+            width: part.width,
+            height: part.height,
+            planes,
+            ..*self
+        })
+    }
+
     /// A frame over planes in the order that [`PixelFormat`] names them.
     pub fn new(
         format: PixelFormat,

@@ -2,7 +2,7 @@
 
 mod coco;
 pub mod labels;
-mod modelinfo;
+pub mod modelinfo;
 mod names;
 pub mod onnx;
 

@@ -17,9 +17,13 @@
 //! ranges = 0.0,255.0
 //! ```
 
+mod text;
+
 use std::path::{Path, PathBuf};
 
 use crate::preprocess::{Anchor, ChannelOrder, Preparation, ResizeMode};
+
+pub use text::{ranges, write_new};
 
 /// No description is longer.
 const MAX_BYTES: u64 = 1 << 20;
@@ -45,12 +49,16 @@ pub struct ModelInfo {
     pub mean: Option<[f32; 3]>,
     /// As [`Preparation::scale`].
     pub scale: Option<[f32; 3]>,
+    /// Width and height of the input that is a picture, where its `dims` fix them.
+    pub input_size: Option<(usize, usize)>,
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ModelInfoError {
     #[error("the description {path} could not be read: {reason}")]
     Unreadable { path: PathBuf, reason: String },
+    #[error("{path} was not written: {reason}")]
+    Unwritable { path: PathBuf, reason: String },
     #[error("the description {path}, line {line}: {reason}")]
     Line {
         path: PathBuf,
@@ -124,7 +132,7 @@ impl ModelInfo {
                 "activation" => info.activation = Some(entry.value.into()),
                 "resize" => {
                     info.resize = Some(resize(entry.value).ok_or_else(|| {
-                        wrong("is none of stretch, letterbox, letterbox-top-left")
+                        wrong("is none of stretch, crop, letterbox, letterbox-top-left")
                     })?);
                 }
                 "fill" => {
@@ -158,6 +166,11 @@ impl ModelInfo {
             (&mut info.resize, fill)
         {
             *grey = fill;
+        }
+        for entry in entries.iter().filter(|entry| entry.key == "dims") {
+            if find(entry.section, "dir").is_some_and(|entry| entry.value == "input") {
+                info.input_size = info.input_size.or(image_size(entry.value));
+            }
         }
         for entry in entries.iter().filter(|entry| entry.key == "ranges") {
             let direction = find(entry.section, "dir").map_or("input", |entry| entry.value);
@@ -228,6 +241,7 @@ fn resize(name: &str) -> Option<ResizeMode> {
     };
     Some(match name {
         "stretch" => ResizeMode::Stretch,
+        "crop" => ResizeMode::Crop,
         "letterbox" => letterbox(Anchor::Center),
         "letterbox-top-left" => letterbox(Anchor::TopLeft),
         _ => return None,
@@ -247,6 +261,18 @@ fn channels(list: &str) -> Option<[f32; 3]> {
         [a, b, c] => Some([a, b, c]),
         _ => None,
     }
+}
+
+/// Width and height in the dimensions of a picture: `1,3,480,640`, `-1,480,640,3`.
+fn image_size(dims: &str) -> Option<(usize, usize)> {
+    let sizes = dims.split(',').map(|size| size.trim().parse::<i64>().ok());
+    let sizes: Vec<_> = sizes.collect::<Option<_>>()?;
+    let (height, width) = match *sizes.as_slice() {
+        [_, 1 | 3, height, width] | [_, height, width, 1 | 3] => (height, width),
+        _ => return None,
+    };
+    let side = |size: i64| usize::try_from(size).ok().filter(|&size| size > 0);
+    Some((side(width)?, side(height)?))
 }
 
 fn pairs(list: &str) -> Option<Vec<[f32; 2]>> {
@@ -345,7 +371,7 @@ mod tests {
         assert_eq!(error("[x]\nid=1\n").0, 1);
         assert!(error("[modelinfo]\nversion=2.0\n").1.contains("only 1.x"));
         for line in [
-            "resize=crop",
+            "resize=pad",
             "fill=256",
             "color-order=gray",
             "mean=1,2",

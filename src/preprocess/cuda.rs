@@ -6,7 +6,7 @@ use cust::sys::CUstream;
 
 use crate::cuda::planes::{self, PlaneError};
 use crate::cuda::{CudaError, Kernels};
-use crate::frame::{DeviceFrame, DeviceStorage};
+use crate::frame::{DeviceFrame, DeviceStorage, Rectangle};
 
 use super::color::ColorTransform;
 use super::{
@@ -24,6 +24,8 @@ pub enum Element {
     F16 = 1,
     /// `(value - mean) * scale` rounded to the nearest whole number and limited to 0..255.
     U8 = 2,
+    /// Likewise, and limited to -128..127.
+    I8 = 3,
 }
 
 /// The network's input in the memory of a GPU: `slots` images of three channels, one behind the other.
@@ -35,11 +37,23 @@ pub struct InputTensor {
     pub slots: usize,
 }
 
-/// A frame and the image of the batch that it becomes.
+/// A frame, or a part of it that begins at even pixels, and the image of the batch that it becomes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Slot {
     pub frame: DeviceFrame,
+    pub part: Rectangle,
     pub index: usize,
+}
+
+impl Slot {
+    /// All of a frame.
+    pub fn whole(frame: DeviceFrame, index: usize) -> Self {
+        Self {
+            part: frame.whole(),
+            frame,
+            index,
+        }
+    }
 }
 
 /// Why a frame cannot be preprocessed where it is.
@@ -51,6 +65,12 @@ pub enum PreprocessError {
     NoSuchSlot { index: usize, slots: usize },
     #[error("the frame lies in CUDA arrays, which kernels read only through textures")]
     NoTexture,
+    #[error("{part:?} is no part of a frame of {width}x{height}, or cuts a chroma sample apart")]
+    Part {
+        part: Rectangle,
+        width: usize,
+        height: usize,
+    },
     #[error("{0} frames were given, one launch takes {MAX_FRAMES}")]
     TooManyFrames(usize),
 }
@@ -80,8 +100,9 @@ struct Descriptor {
     planes: [u64; 3],
     pitches: [u32; 3],
     order: u32,
-    layout: u16,
-    flags: u16,
+    layout: u8,
+    flags: u8,
+    slot: u16,
     width: u32,
     height: u32,
     left: i32,
@@ -96,7 +117,8 @@ struct Descriptor {
     green_v: f32,
     blue_u: f32,
     offset: [f32; 3],
-    slot: u32,
+    first_column: u16,
+    first_row: u16,
 }
 
 /// `PreprocessBatch` of preprocess.cuh: everything one launch needs.
@@ -177,14 +199,14 @@ impl Preprocessor {
             scale: self.preparation.scale,
             fill: match self.preparation.resize {
                 ResizeMode::Letterbox { fill, .. } => f32::from(fill),
-                ResizeMode::Stretch => 0.0,
+                ResizeMode::Stretch | ResizeMode::Crop => 0.0,
             },
         }
     }
 
     fn describe(&self, slot: &Slot) -> Result<Descriptor, PreprocessError> {
-        let frame = &slot.frame;
-        let (width, height) = (frame.width, frame.height);
+        let (frame, part) = (&slot.frame, slot.part);
+        let (width, height) = (part.width, part.height);
         if slot.index >= self.tensor.slots {
             return Err(PreprocessError::NoSuchSlot {
                 index: slot.index,
@@ -199,7 +221,12 @@ impl Preprocessor {
             DeviceStorage::Texture => flags::TEXTURES,
             DeviceStorage::BlockLinear => return Err(PreprocessError::NoTexture),
         };
-        let planes = frame.planes.map(|plane| plane.pointer);
+        let planes = frame.part(part).ok_or(PreprocessError::Part {
+            part,
+            width: frame.width,
+            height: frame.height,
+        })?;
+        let planes = planes.map(|plane| plane.pointer);
         let pitches = frame.planes.map(|plane| plane.pitch as u32);
         let average = |frame, placed, flag| {
             if self.shrinking.averages(frame, placed) {
@@ -214,7 +241,11 @@ impl Preprocessor {
             planes,
             pitches,
             order,
-            layout: layout as u16,
+            layout: layout as u8,
+            slot: slot.index as u16,
+            // Those of other storage lie behind the planes' addresses.
+            first_column: if textures == 0 { 0 } else { part.x as u16 },
+            first_row: if textures == 0 { 0 } else { part.y as u16 },
             flags: textures
                 | average(width, placement.width, flags::AVERAGE_X)
                 | average(height, placement.height, flags::AVERAGE_Y),
@@ -232,7 +263,6 @@ impl Preprocessor {
             green_v,
             blue_u,
             offset: color.offset,
-            slot: slot.index as u32,
         })
     }
 }
@@ -260,9 +290,9 @@ impl Batch {
 
 /// `FrameFlags` of preprocess.cuh.
 mod flags {
-    pub const TEXTURES: u16 = 1;
-    pub const AVERAGE_X: u16 = 2;
-    pub const AVERAGE_Y: u16 = 4;
+    pub const TEXTURES: u8 = 1;
+    pub const AVERAGE_X: u8 = 2;
+    pub const AVERAGE_Y: u8 = 4;
 }
 
 /// A number as the sum of two with fewer bits.

@@ -46,6 +46,9 @@ use crate::detection::BoundingBox;
 pub enum ResizeMode {
     /// Both axes fill the input; the aspect ratio is lost.
     Stretch,
+    /// The aspect ratio is kept; the input shows the middle of the frame. Who calls cuts that out
+    /// ([`crate::region`]): what remains fills the input on both axes.
+    Crop,
     /// The aspect ratio is kept; what remains free is filled with this grey, 0 to 255.
     Letterbox { fill: u8, anchor: Anchor },
 }
@@ -147,7 +150,7 @@ impl Placement {
         frame_height: usize,
     ) -> Self {
         let (width, height, anchor) = match resize {
-            ResizeMode::Stretch => (input.width, input.height, Anchor::TopLeft),
+            ResizeMode::Stretch | ResizeMode::Crop => (input.width, input.height, Anchor::TopLeft),
             ResizeMode::Letterbox { anchor, .. } => {
                 let ratio = (input.width as f64 / frame_width as f64)
                     .min(input.height as f64 / frame_height as f64);

@@ -128,6 +128,13 @@ fn implausible_outputs_are_told_with_their_likely_cause() {
     );
     let logits = told("yolov8", 1, &|values| values[0][4 * 64..].fill(7.5));
     assert!(logits.contains("above 1"), "{logits}");
+    let negative = told("yolov8", 1, &|values| values[0][4 * 64..].fill(-3.0));
+    assert!(
+        negative.contains("below 0") && negative.contains("activation=sigmoid"),
+        "{negative}"
+    );
+    let boxes = told("yolov8", 1, &|values| values[0][..64].fill(f32::NAN));
+    assert!(boxes.contains("not numbers"), "{boxes}");
     let far = told("yolov8", 1, &|values| values[0][..64].fill(4000.0));
     assert!(far.contains("far outside"), "{far}");
     let class = told("torchvision", 1, &|values| values[1].fill(77.0));
@@ -150,7 +157,7 @@ fn boxes_of_other_sizes_than_wanted_are_left_out_before_suppression() {
     };
     let filter = Filter {
         sizes,
-        class_agnostic: false,
+        ..Filter::NONE
     };
     let selection = Selection {
         filter,

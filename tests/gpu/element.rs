@@ -28,6 +28,8 @@ mod media;
 mod parity;
 #[path = "element/pixels.rs"]
 mod pixels;
+#[path = "element/regions.rs"]
+mod regions;
 #[path = "element/starts.rs"]
 mod starts;
 #[path = "element/stream.rs"]

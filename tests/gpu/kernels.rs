@@ -33,8 +33,8 @@ use gstrsdetectnet::crop::Rectangle;
 use gstrsdetectnet::crop::cuda::{Cut, Jobs};
 use gstrsdetectnet::crop::render::CropResize;
 use gstrsdetectnet::cuda::draw::{Ink, Painter, Primitive};
-use gstrsdetectnet::decode::Family;
-use gstrsdetectnet::decode::cuda::{Decoder, Found, OutputElement, Outputs};
+use gstrsdetectnet::decode::cuda::{Decoder, Found, ImageRules, OutputElement, Outputs};
+use gstrsdetectnet::decode::{Family, Filter};
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat};
 use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Slot};
 use gstrsdetectnet::preprocess::{
@@ -126,12 +126,9 @@ fn time_preprocessing(gpu: &Gpu, name: &str, element: Element, frames: usize, te
         scale: [1.0 / 255.0; 3],
     };
     let slots: Vec<Slot> = (0..frames)
-        .map(|index| Slot {
-            frame: match textures {
-                true => picture.textures(gpu),
-                false => picture.linear(gpu),
-            },
-            index,
+        .map(|index| match textures {
+            true => Slot::whole(picture.textures(gpu), index),
+            false => Slot::whole(picture.linear(gpu), index),
         })
         .collect();
     let preprocessor = Preprocessor::new(tensor, preparation, Shrinking::Bilinear);
@@ -160,7 +157,7 @@ fn yolov5_with_passing(anchors: usize, passing: usize) -> Vec<f32> {
         .collect()
 }
 
-fn time_decoding(gpu: &Gpu, name: &str, passing: usize, images: usize) {
+fn time_decoding(gpu: &Gpu, name: &str, passing: usize, images: usize, filter: Filter) {
     let anchors = 25_200;
     let mut values = Vec::new();
     for _ in 0..images {
@@ -168,13 +165,18 @@ fn time_decoding(gpu: &Gpu, name: &str, passing: usize, images: usize) {
     }
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
     let outputs = yolov5_outputs(OutputElement::F32, gpu.upload(&bytes), anchors, 80);
-    time_decoder(gpu, name, outputs, images, &Rules::hd(0.25, 80));
+    let rules = Rules::hd(0.25, 80);
+    let rules = ImageRules {
+        filter,
+        ..rules.borrowed()
+    };
+    time_decoder(gpu, name, outputs, images, &rules);
 }
 
-fn time_decoder(gpu: &Gpu, name: &str, outputs: Outputs, images: usize, rules: &Rules) {
+fn time_decoder(gpu: &Gpu, name: &str, outputs: Outputs, images: usize, rules: &ImageRules) {
     let mut decoder = Decoder::new(outputs, images, 100).unwrap();
     for image in 0..images {
-        decoder.set_rules(image, &rules.borrowed());
+        decoder.set_rules(image, rules);
     }
     let graph = Graph::capture(gpu, || {
         // SAFETY: the graph goes before the decoder does.
@@ -291,11 +293,24 @@ fn timings() {
     time_preprocessing(&gpu, "float16, 8 frames", Element::F16, 8, false);
     time_preprocessing(&gpu, "float16, 32 frames", Element::F16, 32, false);
     println!("YOLOv5, 25,200 anchors, 80 classes, with the copies, as a CUDA graph:");
-    time_decoding(&gpu, "100 pass", 100, 1);
-    time_decoding(&gpu, "2,000 pass", 2_000, 1);
-    time_decoding(&gpu, "4,096 pass", 4_096, 1);
-    time_decoding(&gpu, "25,200 pass", 25_200, 1);
-    time_decoding(&gpu, "100 pass, 8 images", 100, 8);
+    let (soft, few) = (
+        Filter {
+            soft_sigma: 0.5,
+            ..Filter::NONE
+        },
+        Filter {
+            most_of_class: 5,
+            ..Filter::NONE
+        },
+    );
+    time_decoding(&gpu, "100 pass", 100, 1, Filter::NONE);
+    time_decoding(&gpu, "2,000 pass", 2_000, 1, Filter::NONE);
+    time_decoding(&gpu, "4,096 pass", 4_096, 1, Filter::NONE);
+    time_decoding(&gpu, "25,200 pass", 25_200, 1, Filter::NONE);
+    time_decoding(&gpu, "100 pass, 8 images", 100, 8, Filter::NONE);
+    time_decoding(&gpu, "100 pass, softly suppressed", 100, 1, soft);
+    time_decoding(&gpu, "4,096 pass, softly suppressed", 4_096, 1, soft);
+    time_decoding(&gpu, "4,096 pass, at most 5 of a class", 4_096, 1, few);
     time_drawing(&gpu);
     time_cropping(&gpu);
     println!("Thumbnails of 1920x1080:");
@@ -319,7 +334,7 @@ fn timings() {
         gpu.upload(&halves(1917 * 4)),
     );
     let outputs = ssd_outputs(OutputElement::F16, [scores, boxes], 1917, 91);
-    time_decoder(&gpu, "1 image", outputs, 1, &Rules::hd(0.98, 91));
+    time_decoder(&gpu, "1 image", outputs, 1, &Rules::hd(0.98, 91).borrowed());
     time_families(&gpu);
 }
 
@@ -411,6 +426,6 @@ fn time_families(gpu: &Gpu) {
         let outputs = outputs(family, &shapes, OutputElement::F16, &addresses);
         let rules = Rules::hd(threshold, outputs.thresholds());
         let name = format!("{family}, {} candidates", outputs.candidates());
-        time_decoder(gpu, &name, outputs, 1, &rules);
+        time_decoder(gpu, &name, outputs, 1, &rules.borrowed());
     }
 }

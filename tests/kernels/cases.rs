@@ -14,6 +14,7 @@ macro_rules! cases {
                 the_cpu_gives_the_same_numbers,
                 frames_of_common_sizes_give_the_bits_of_the_cpu,
                 a_batch_of_different_frames_in_one_launch,
+                parts_give_what_they_would_give_as_frames,
             ;
             decode_cases:
                 yolov5_in_both_element_types,

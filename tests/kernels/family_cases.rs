@@ -6,7 +6,7 @@ use gstrsdetectnet::decode::cuda::{
 };
 use gstrsdetectnet::decode::host::{self, Scratch};
 use gstrsdetectnet::decode::plan::Plan;
-use gstrsdetectnet::decode::{Family, Selection, Signs};
+use gstrsdetectnet::decode::{Family, Filter, Selection, Signs, SizeLimits};
 use gstrsdetectnet::detection::Detection;
 use gstrsdetectnet::engine::{ElementType, Tensor, TensorSpec};
 
@@ -101,7 +101,8 @@ pub fn every_family_as_numpy_has_it(machine: &impl Machine) {
             let found = decode_case(machine, &case, element, &case.selection);
             for (found, signs) in found.iter().take(if is_batched(&case) { 2 } else { 1 }) {
                 case.assert_found(found);
-                let odd = signs.not_a_number || signs.above_one || signs.far || signs.unknown_class;
+                let range = signs.above_one || signs.below_zero || signs.far;
+                let odd = signs.not_a_number || range || signs.unknown_class;
                 assert!(signs.something && !odd, "{}: {signs:?}", case.name);
             }
         }
@@ -111,11 +112,22 @@ pub fn every_family_as_numpy_has_it(machine: &impl Machine) {
 /// As the CPU, whatever is filtered, for every family.
 pub fn every_family_as_the_cpu_has_it_with_every_filter(machine: &impl Machine) {
     for case in cases() {
-        for (class_agnostic, smallest, largest) in [(true, 0.0, 1e9), (false, 12.0, 70.0)] {
+        let filters = [
+            (true, 0.0, 1e9, 0, 0.0),
+            (false, 12.0, 70.0, 0, 0.0),
+            (false, 0.0, 1e9, 2, 0.0),
+            (false, 0.0, 1e9, 0, 0.5),
+            (true, 0.0, 1e9, 3, 0.3),
+        ];
+        for (class_agnostic, smallest, largest, most_of_class, soft_sigma) in filters {
             let mut selection = case.selection.clone();
-            selection.filter.class_agnostic = class_agnostic;
-            selection.filter.sizes.smallest = smallest;
-            selection.filter.sizes.largest = largest;
+            let sizes = SizeLimits { smallest, largest };
+            selection.filter = Filter {
+                class_agnostic,
+                sizes,
+                most_of_class,
+                soft_sigma,
+            };
             selection.thresholds[0] = f32::INFINITY;
             selection.max_detections = 9;
             let found = decode_case(machine, &case, OutputElement::F32, &selection).remove(0);
@@ -174,4 +186,6 @@ pub fn implausible_outputs_leave_their_signs(machine: &impl Machine) {
     assert!(!signs(&|values| values.fill(0.0)).something);
     assert!(signs(&|values| values[4 * 64..].fill(7.5)).above_one);
     assert!(signs(&|values| values[..64].fill(4000.0)).far);
+    assert!(signs(&|values| values[4 * 64..].fill(-3.0)).below_zero);
+    assert!(signs(&|values| values[..64].fill(f32::NAN)).not_a_number);
 }

@@ -1,6 +1,9 @@
 //! Preprocessing on a machine against plain loops, and against the CPU bit by bit.
 
-use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat};
+use gstrsdetectnet::frame::system::{Plane, PlaneMut};
+use gstrsdetectnet::frame::{
+    ColorMatrix, Colorimetry, PixelFormat, Rectangle, SystemFrame, SystemFrameMut,
+};
 use gstrsdetectnet::preprocess::cpu;
 use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Slot};
 use gstrsdetectnet::preprocess::{
@@ -43,6 +46,7 @@ impl Way {
     fn preparation(&self) -> Preparation {
         let (mean, scale) = match self.element {
             Element::U8 => ([0.0; 3], [1.0; 3]),
+            Element::I8 => ([128.0; 3], [1.0; 3]),
             _ => ([123.7, 116.3, 103.5], [1.0 / 58.4, 1.0 / 57.1, -1.0 / 57.4]),
         };
         Preparation {
@@ -65,7 +69,7 @@ impl Way {
         match self.element {
             Element::F32 => 4,
             Element::F16 => 2,
-            Element::U8 => 1,
+            Element::U8 | Element::I8 => 1,
         }
     }
 
@@ -75,6 +79,7 @@ impl Way {
             Element::F32 => f64::from(f32::from_ne_bytes(tensor[at..at + 4].try_into().unwrap())),
             Element::F16 => f16::from_ne_bytes(tensor[at..at + 2].try_into().unwrap()).to_f64(),
             Element::U8 => f64::from(tensor[at]),
+            Element::I8 => f64::from(tensor[at] as i8),
         }
     }
 
@@ -87,7 +92,7 @@ impl Way {
         match self.element {
             Element::F32 => arithmetic / 57.0,
             Element::F16 => arithmetic / 57.0 + value.abs() / 2048.0,
-            Element::U8 => 0.5 + arithmetic,
+            Element::U8 | Element::I8 => 0.5 + arithmetic,
         }
     }
 }
@@ -107,12 +112,12 @@ fn check(machine: &impl Machine, way: Way, pictures: &[Picture], textures: bool)
     let slots: Vec<Slot> = pictures
         .iter()
         .enumerate()
-        .map(|(i, picture)| Slot {
-            frame: match textures {
+        .map(|(i, picture)| {
+            let frame = match textures {
                 true => picture.textures(machine),
                 false => picture.linear(machine),
-            },
-            index: pictures.len() - 1 - i,
+            };
+            Slot::whole(frame, pictures.len() - 1 - i)
         })
         .collect();
     machine.preprocess(&preprocessor.batch(&slots).unwrap());
@@ -204,7 +209,7 @@ pub fn letterbox_centered_and_top_left(machine: &impl Machine) {
 }
 
 pub fn every_element_layout_and_channel_order(machine: &impl Machine) {
-    for element in [Element::F32, Element::F16, Element::U8] {
+    for element in [Element::F32, Element::F16, Element::U8, Element::I8] {
         for layout in [TensorLayout::Nchw, TensorLayout::Nhwc] {
             for order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
                 let way = Way {
@@ -293,10 +298,7 @@ fn compare_with_cpu(machine: &impl Machine, way: Way, geometry: InputGeometry, p
         element: way.element,
         slots: 1,
     };
-    let slot = Slot {
-        frame: picture.linear(machine),
-        index: 0,
-    };
+    let slot = Slot::whole(picture.linear(machine), 0);
     let on_machine = Preprocessor::new(tensor, way.preparation(), way.shrinking);
     machine.preprocess(&on_machine.batch(&[slot]).unwrap());
     let actual = machine.download(tensor.address, size_of_val(&*expected));
@@ -319,6 +321,100 @@ fn compare_with_cpu(machine: &impl Machine, way: Way, geometry: InputGeometry, p
             picture.width,
             picture.height,
         );
+    }
+}
+
+/// A part of a frame is as a frame: copied out by hand, and as the CPU takes it.
+pub fn parts_give_what_they_would_give_as_frames(machine: &impl Machine) {
+    let part = Rectangle {
+        x: 10,
+        y: 6,
+        width: 31,
+        height: 23,
+    };
+    for format in FORMATS {
+        let picture = picture(format, (64, 50));
+        let frame = picture.system();
+        let target = || {
+            let size = |plane| format.plane_size(plane, part.width, part.height);
+            [0, 1, 2].map(|plane| match plane < format.planes() {
+                true => (vec![0u8; size(plane).0 * size(plane).1], size(plane).0),
+                false => (Vec::new(), 0),
+            })
+        };
+        let mut copy = target();
+        let mut planes = copy.iter_mut();
+        let mut plane = || {
+            let (data, stride) = planes.next().unwrap();
+            PlaneMut {
+                data,
+                stride: *stride,
+            }
+        };
+        let mut whole = SystemFrameMut {
+            format,
+            colorimetry: frame.colorimetry,
+            width: part.width,
+            height: part.height,
+            planes: [plane(), plane(), plane()],
+        };
+        gstrsdetectnet::crop::copy(&frame, part, &mut whole);
+        let planes = [0, 1, 2].map(|i| Plane {
+            data: &copy[i].0,
+            stride: copy[i].1,
+        });
+        let by_hand = SystemFrame {
+            width: part.width,
+            height: part.height,
+            planes,
+            ..frame
+        };
+        for shrinking in [Shrinking::Bilinear, Shrinking::Average] {
+            let way = Way {
+                resize: LETTERBOX,
+                shrinking,
+                ..PLAIN
+            };
+            let geometry = InputGeometry {
+                width: 14,
+                height: 9,
+                ..way.geometry()
+            };
+            let mut cpu = cpu::Preprocessor::new(geometry, way.preparation(), way.shrinking);
+            let mut on_cpu = |frame: &SystemFrame<'_>| {
+                let mut tensor = vec![0f32; 3 * geometry.width * geometry.height];
+                cpu.run(frame, &mut tensor);
+                tensor
+            };
+            let expected = on_cpu(&by_hand);
+            assert_eq!(on_cpu(&frame.part(part).unwrap()), expected, "{format:?}");
+            for textures in [false, true] {
+                let tensor = InputTensor {
+                    address: machine.upload(&vec![0; size_of_val(&*expected)]),
+                    geometry,
+                    element: way.element,
+                    slots: 1,
+                };
+                let slot = Slot {
+                    frame: match textures {
+                        true => picture.textures(machine),
+                        false => picture.linear(machine),
+                    },
+                    part,
+                    index: 0,
+                };
+                let on_machine = Preprocessor::new(tensor, way.preparation(), way.shrinking);
+                machine.preprocess(&on_machine.batch(&[slot]).unwrap());
+                let actual = machine.download(tensor.address, size_of_val(&*expected));
+                for (index, expected) in expected.iter().copied().map(f64::from).enumerate() {
+                    let actual = way.value(&actual, index);
+                    assert!(
+                        (actual - expected).abs() <= way.tolerance(expected),
+                        "{format:?} element {index} is {actual}, should be {expected}"
+                    );
+                }
+            }
+        }
     }
 }
 

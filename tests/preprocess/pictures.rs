@@ -411,7 +411,9 @@ pub fn reference(
             } else {
                 match preparation.resize {
                     ResizeMode::Letterbox { fill, .. } => [f64::from(fill); 3],
-                    ResizeMode::Stretch => unreachable!("a stretched picture fills the input"),
+                    _ => {
+                        unreachable!("a stretched picture fills the input")
+                    }
                 }
             };
             if preparation.order == ChannelOrder::Bgr {

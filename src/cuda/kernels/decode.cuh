@@ -16,8 +16,8 @@ enum Extent : u32 { LINEAR, EXPONENTIAL, SQUARED_SIGMOID };
 
 enum Suppression : u32 { SUPPRESS_NOTHING, SUPPRESS_PER_CLASS, CLUSTER };
 
-// What outputs of a network that works never hold, and, last, what they do.
-enum Sign : u32 { NOT_A_NUMBER = 1, ABOVE_ONE = 2, FAR = 4, UNKNOWN_CLASS = 8, SOMETHING = 16 };
+// What outputs of a network that works never hold; SOMETHING they do.
+enum Sign : u32 { NOT_A_NUMBER = 1, ABOVE_ONE = 2, FAR = 4, UNKNOWN_CLASS = 8, SOMETHING = 16, BELOW_ZERO = 32 };
 
 struct Box {
     float left, top, right, bottom;
@@ -87,6 +87,11 @@ struct ImageRules {
     u32 max_detections;
     u32 class_agnostic;
     float smallest, largest;
+    // 0 if there is no limit.
+    u32 most_of_class;
+    // Above 0, suppression is soft.
+    float soft_sigma;
+    u32 reserved[2];
 };
 
 struct FoundBox {
@@ -115,7 +120,7 @@ static const u32 MAX_DETECTIONS = 512;
 static const u32 TILE = 64, TILE_LANES = SUPPRESS_THREADS / TILE;
 static const u32 DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS;
 // As Signs of the Rust code.
-static const float HIGHEST_CONFIDENCE = 1.01f, FAR_AWAY = 2.0f;
+static const float HIGHEST_CONFIDENCE = 1.01f, LOWEST_CONFIDENCE = -0.01f, FAR_AWAY = 2.0f;
 
 DEVICE float load_element(u64 base, u64 index, u32 element) {
     switch (element) {
@@ -262,12 +267,18 @@ struct Scan {
     u32 signs;
 };
 
+// Looks at a score that was not activated; what comes after the end of a list is often -1.
+DEVICE void look_at_score(const DecodeBatch &batch, float score, bool is_probability, u32 &signs) {
+    if (score != score) signs |= NOT_A_NUMBER;
+    if (score != 0.0f) signs |= SOMETHING;
+    if (score < LOWEST_CONFIDENCE && is_probability && !batch.count.address && !batch.end.address) signs |= BELOW_ZERO;
+}
+
 // Whether an objectness, or 1 where there is none, lets a candidate pass at all; `signs` tells what was seen.
 DEVICE float load_objectness(const DecodeBatch &batch, u32 image, u32 cell, u32 anchor, u32 &signs) {
     if (!batch.objectness.address) return 1.0f;
     const float value = load_value(batch.objectness, image, cell, anchor, 0);
-    if (value != value) signs |= NOT_A_NUMBER;
-    if (value != 0.0f) signs |= SOMETHING;
+    look_at_score(batch, value, !batch.objectness_sigmoid, signs);
     return batch.objectness_sigmoid ? sigmoid(value) : value;
 }
 
@@ -279,8 +290,8 @@ DEVICE void scan_classes(const DecodeBatch &batch, float lowest_threshold, u32 i
     for (u32 c = lane; c < batch.classes; c += DECODE_LANES) {
         const float score = load_element(batch.scores.address, first + u64(c) * batch.scores.value, batch.scores.element);
         // One score of each lane is enough to see what a network that does not work returns.
-        if (c == lane && score != score) scan.signs |= NOT_A_NUMBER;
-        if (c == lane && score != 0.0f) scan.signs |= SOMETHING;
+        if (c == lane)
+            look_at_score(batch, score, batch.activation == NO_ACTIVATION && !batch.objectness.address, scan.signs);
         if (score > scan.best) {
             scan.best = score;
             scan.best_class = c;
@@ -350,6 +361,8 @@ DEVICE bool judge(const DecodeBatch &batch, const DecodeMemory &memory, const Im
     if (confidence > HIGHEST_CONFIDENCE) signs |= ABOVE_ONE;
     const Box box = box_in_input(batch, image, cell, anchor);
     if (is_far(rules, box)) signs |= FAR;
+    if (box.left != box.left || box.top != box.top || box.right != box.right || box.bottom != box.bottom)
+        signs |= NOT_A_NUMBER;
     const bool turned = batch.angles.address != 0;
     candidate.angle = turned ? load_value(batch.angles, image, cell, anchor, 0) : 0.0f;
     candidate.box = box_in_frame(rules, box, turned, candidate.angle);

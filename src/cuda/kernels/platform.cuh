@@ -133,4 +133,4 @@ DEVICE void set_bits(u32 *word, u32 bits) { __atomic_fetch_or(word, bits, __ATOM
 DEVICE void clear_bits(u32 *word, u32 bits) { __atomic_fetch_and(word, ~bits, __ATOMIC_RELAXED); }
 
 // The element types of tensors.
-enum Element : u32 { F32, F16, U8 };
+enum Element : u32 { F32, F16, U8, I8 };

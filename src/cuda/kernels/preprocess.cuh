@@ -26,8 +26,9 @@ struct Frame {
     u64 planes[3];
     u32 pitches[3];
     u32 order;
-    u16 layout;
-    u16 flags;
+    u8 layout;
+    u8 flags;
+    u16 slot;
     u32 width, height;
     // The frame's picture within the tensor, in pixels of the tensor.
     i32 left, top;
@@ -36,7 +37,8 @@ struct Frame {
     float scale_x[2], scale_y[2];
     // The entries of the colour transform that are not 0, luma's being the same for all, and its offset.
     float luma, red_v, green_u, green_v, blue_u, offset[3];
-    u32 slot;
+    // Where the frame begins in the planes that are textures; even.
+    u16 first_column, first_row;
 };
 
 struct Target {
@@ -195,40 +197,48 @@ template <typename Described> struct Linear {
 
 // Planes as textures with one channel for each sample that lies at the same place: Y; U and V; R, G, B and A.
 // 4:2:2 packed frames are textures of the frame's width, luma and one chroma sample at each place.
+// The frame may begin within them, at even columns and rows.
 template <typename Described> struct Textures {
     const Described &frame;
+    i32 first_column = 0, first_row = 0;
 
-    MEMBER u32 byte(u32 plane, i32 x, i32 y) const { return load_texel(frame.planes[plane], x, y).x; }
+    // Planes besides the first have half as many columns and rows.
+    MEMBER Texel texel(u32 plane, i32 x, i32 y) const {
+        const u32 shift = plane == 0 ? 0 : 1;
+        return load_texel(frame.planes[plane], x + (first_column >> shift), y + (first_row >> shift));
+    }
+
+    MEMBER u32 byte(u32 plane, i32 x, i32 y) const { return texel(plane, x, y).x; }
     MEMBER u32 word(u32 plane, i32 x, i32 y) const { return byte(plane, x, y); }
 
     MEMBER u32 byte_pair(u32 plane, i32 x, i32 y) const {
-        const Texel texel = load_texel(frame.planes[plane], x, y);
-        return texel.x | texel.y << 8;
+        const Texel pair = texel(plane, x, y);
+        return pair.x | pair.y << 8;
     }
 
     MEMBER u32 word_pair(u32 plane, i32 x, i32 y) const {
-        const Texel texel = load_texel(frame.planes[plane], x, y);
-        return texel.x | texel.y << 16;
+        const Texel pair = texel(plane, x, y);
+        return pair.x | pair.y << 16;
     }
 
     MEMBER u32 byte_quad(u32 plane, i32 x, i32 y) const {
-        const Texel texel = load_texel(frame.planes[plane], x, y);
-        return texel.x | texel.y << 8 | texel.z << 16 | texel.w << 24;
+        const Texel quad = texel(plane, x, y);
+        return quad.x | quad.y << 8 | quad.z << 16 | quad.w << 24;
     }
 
     MEMBER u32 packed_luma(i32 x, i32 y) const {
-        const Texel texel = load_texel(frame.planes[0], x, y);
-        return frame.order == 0 ? texel.x : texel.y;
+        const Texel luma = texel(0, x, y);
+        return frame.order == 0 ? luma.x : luma.y;
     }
 
     MEMBER Samples packed_chroma(i32 x, i32 y) const {
-        const Texel u = load_texel(frame.planes[0], 2 * x, y), v = load_texel(frame.planes[0], 2 * x + 1, y);
+        const Texel u = texel(0, 2 * x, y), v = texel(0, 2 * x + 1, y);
         return {0, frame.order == 0 ? u.y : u.x, frame.order == 0 ? v.y : v.x};
     }
 
     MEMBER Samples byte_triple(i32 x, i32 y) const {
-        const Texel texel = load_texel(frame.planes[0], x, y);
-        return {texel.x, texel.y, texel.z};
+        const Texel triple = texel(0, x, y);
+        return {triple.x, triple.y, triple.z};
     }
 };
 
@@ -345,6 +355,7 @@ DEVICE void write(const Target &target, u64 index, float value) {
     switch (target.element) {
     case F32: store_f32(target.data + 4 * index, value); break;
     case F16: store_u16(target.data + 2 * index, f16_bits(value)); break;
+    case I8: store_u8(target.data + index, u32(i32(__builtin_rintf(clamp(value, -128.0f, 127.0f)))) & 255); break;
     default: store_u8(target.data + index, u32(__builtin_rintf(clamp(value, 0.0f, 255.0f)))); break;
     }
 }
@@ -359,7 +370,8 @@ KERNEL(256) preprocess(PreprocessBatch batch) {
     const i32 placed_x = i32(x) - frame.left, placed_y = i32(y) - frame.top;
     Vector rgb = {target.fill, target.fill, target.fill};
     if (placed_x >= 0 && placed_x < i32(frame.placed_width) && placed_y >= 0 && placed_y < i32(frame.placed_height))
-        rgb = frame.flags & TEXTURES ? sample_frame(frame, Textures<Frame>{frame}, placed_x, placed_y)
+        rgb = frame.flags & TEXTURES ? sample_frame(frame, Textures<Frame>{frame, frame.first_column, frame.first_row},
+                                                    placed_x, placed_y)
                                      : sample_frame(frame, Linear<Frame>{frame}, placed_x, placed_y);
     const Vector ordered = target.bgr ? reversed(rgb) : rgb;
     const u64 index = u64(frame.slot) * target.slot_stride + u64(y) * target.row_stride + u64(x) * target.pixel_stride;

@@ -17,19 +17,27 @@ struct SuppressMemory {
     u32 kept_class[MAX_DETECTIONS];
     u16 kept_rank[MAX_DETECTIONS];
     float kept_angle[MAX_DETECTIONS];
-    Box tile_box[TILE];
-    u32 tile_class[TILE];
-    float tile_angle[TILE];
-    // Bit j of row i: candidate i of the tile suppresses candidate j.
     union {
-        u64 row[TILE];
-        u8 part[TILE][TILE_LANES];
-    } suppresses;
+        struct {
+            Box tile_box[TILE];
+            u32 tile_class[TILE];
+            float tile_angle[TILE];
+            // Bit j of row i: candidate i of the tile suppresses candidate j.
+            union {
+                u64 row[TILE];
+                u8 part[TILE][TILE_LANES];
+            } suppresses;
+        };
+        // Of soft suppression.
+        u64 best[SUPPRESS_THREADS / 2];
+    };
     u32 alive[TILE / 32];
     // The clusters that a candidate can join.
     u32 joins[MAX_DETECTIONS / 32];
     u32 gathered;
     u32 kept;
+    // Of soft suppression: where the best key is, and how many of its class were kept.
+    u32 place, of_class;
 };
 
 // Finds the digit at which, counted from the highest, the wanted number of keys is reached.
@@ -115,12 +123,13 @@ DEVICE void sort(SuppressMemory &memory, u32 count, u32 thread) {
 
 DEVICE float area(const Box &box) { return (box.right - box.left) * (box.bottom - box.top); }
 
-DEVICE bool overlap(const Box &a, const Box &b, float iou_threshold) {
+// Intersection over union.
+DEVICE float iou(const Box &a, const Box &b) {
     const float width = minimum(a.right, b.right) - maximum(a.left, b.left);
     const float height = minimum(a.bottom, b.bottom) - maximum(a.top, b.top);
-    if (width <= 0.0f || height <= 0.0f) return false;
+    if (width <= 0.0f || height <= 0.0f) return 0.0f;
     const float intersection = width * height;
-    return intersection / (area(a) + area(b) - intersection) > iou_threshold;
+    return intersection / (area(a) + area(b) - intersection);
 }
 
 // The intersection as a part of the larger box's area.
@@ -169,8 +178,7 @@ struct Comparison {
 DEVICE bool is_same(const Comparison &by, const Box &a, u32 class_a, float angle_a, const Box &b, u32 class_b,
                     float angle_b) {
     if (class_a != class_b && !by.class_agnostic) return false;
-    if (by.turned) return probabilistic_iou(a, angle_a, b, angle_b) > by.threshold;
-    return overlap(a, b, by.threshold);
+    return (by.turned ? probabilistic_iou(a, angle_a, b, angle_b) : iou(a, b)) > by.threshold;
 }
 
 // What a tile's candidates suppress among themselves, and which of them the boxes kept so far suppress.
@@ -196,13 +204,22 @@ DEVICE void compare_tile(SuppressMemory &memory, const Comparison &by, u32 threa
     memory.suppresses.part[row][lane] = u8(bits);
 }
 
+// Whether as many of a class were kept as are wanted.
+DEVICE bool has_enough(const SuppressMemory &memory, const ImageRules &rules, u32 kept, u32 box_class) {
+    if (rules.most_of_class == 0) return false;
+    u32 of_class = 0;
+    for (u32 k = 0; k < kept; k++) of_class += memory.kept_class[k] == box_class;
+    return of_class >= rules.most_of_class;
+}
+
 // Keeps what is alive in a tile, from the highest score down.
-DEVICE void keep_alive(SuppressMemory &memory, u32 start, u32 most) {
+DEVICE void keep_alive(SuppressMemory &memory, const ImageRules &rules, u32 start, u32 most) {
     u64 alive = u64(memory.alive[1]) << 32 | memory.alive[0];
     u32 kept = memory.kept;
     while (alive != 0 && kept < most) {
         const u32 row = u32(__builtin_ctzll(alive));
         alive &= alive - 1;
+        if (has_enough(memory, rules, kept, memory.tile_class[row])) continue;
         alive &= ~memory.suppresses.row[row];
         memory.kept_box[kept] = memory.tile_box[row];
         memory.kept_class[kept] = memory.tile_class[row];
@@ -237,7 +254,7 @@ DEVICE u32 suppress_tiles(SuppressMemory &memory, const DecodeBatch &batch, cons
         else
             compare_tile(memory, by, thread, in_tile, kept);
         wait_for_block();
-        if (thread == 0) keep_alive(memory, start, most);
+        if (thread == 0) keep_alive(memory, rules, start, most);
         wait_for_block();
         kept = memory.kept;
     }
@@ -266,7 +283,7 @@ DEVICE u32 cluster(SuppressMemory &memory, const DecodeBatch &batch, const Image
                 Box &joined = memory.kept_box[word * 32 + u32(__builtin_ctz(memory.joins[word]))];
                 joined = {minimum(joined.left, box.left), minimum(joined.top, box.top),
                           maximum(joined.right, box.right), maximum(joined.bottom, box.bottom)};
-            } else if (kept < most) {
+            } else if (kept < most && !has_enough(memory, rules, kept, box_class)) {
                 memory.kept_box[kept] = box;
                 memory.kept_class[kept] = box_class;
                 memory.kept_angle[kept] = 0.0f;
@@ -277,6 +294,75 @@ DEVICE u32 cluster(SuppressMemory &memory, const DecodeBatch &batch, const Image
         wait_for_block();
     }
     return memory.kept;
+}
+
+// The highest key from `start` on; 0 if there is none.
+DEVICE u64 highest_key(SuppressMemory &memory, u32 start, u32 count, u32 thread) {
+    const u32 half = SUPPRESS_THREADS / 2;
+    u64 best = 0;
+    for (u32 i = start + thread; i < count; i += SUPPRESS_THREADS)
+        if (memory.keys[i] > best) best = memory.keys[i];
+    if (thread >= half) memory.best[thread - half] = best;
+    wait_for_block();
+    if (thread < half && best > memory.best[thread]) memory.best[thread] = best;
+    wait_for_block();
+    for (u32 distance = half / 2; distance > 0; distance /= 2) {
+        if (thread < distance && memory.best[thread + distance] > memory.best[thread])
+            memory.best[thread] = memory.best[thread + distance];
+        wait_for_block();
+    }
+    best = memory.best[0];
+    for (u32 i = start + thread; i < count; i += SUPPRESS_THREADS)
+        if (memory.keys[i] == best) memory.place = i;
+    wait_for_block();
+    return best;
+}
+
+// Lowers the score of a candidate that the kept one overlaps; returns its new key, 0 if it is not wanted any more.
+DEVICE u64 softened(const DecodeBatch &batch, const ImageRules &rules, u64 first, u64 key, const Box &box, u32 box_class,
+                    float angle, bool enough) {
+    const u32 number = number_of(key), other_class = batch.candidate_classes[first + number];
+    if (enough && other_class == box_class) return 0;
+    if (other_class != box_class && !rules.class_agnostic) return key;
+    const Box &other = batch.candidate_boxes[first + number];
+    const float overlap = batch.angles.address != 0
+                              ? probabilistic_iou(box, angle, other, batch.candidate_angles[first + number])
+                              : iou(box, other);
+    const float score = score_of(key) * exponential(-overlap * overlap / rules.soft_sigma);
+    const u64 thresholds = u64(&rules) + sizeof(ImageRules);
+    return score > load_f32(thresholds + 4 * u64(other_class)) ? candidate_key(score, number) : 0;
+}
+
+// As soften of the Rust code: kept keys come first; returns how many there are.
+DEVICE u32 soften(SuppressMemory &memory, const DecodeBatch &batch, const ImageRules &rules, u64 first, u32 count,
+                  u32 most, u32 thread) {
+    u32 kept = 0;
+    while (kept < most) {
+        const u64 winner = highest_key(memory, kept, count, thread);
+        if (winner == 0) break;
+        const u32 number = number_of(winner), box_class = batch.candidate_classes[first + number];
+        const Box box = batch.candidate_boxes[first + number];
+        const float angle = batch.angles.address != 0 ? batch.candidate_angles[first + number] : 0.0f;
+        if (thread == 0) {
+            memory.keys[memory.place] = memory.keys[kept];
+            memory.keys[kept] = winner;
+            memory.kept_box[kept] = box;
+            memory.kept_class[kept] = box_class;
+            memory.kept_angle[kept] = angle;
+            memory.kept_rank[kept] = u16(kept);
+            memory.of_class = 0;
+        }
+        wait_for_block();
+        if (thread <= kept && memory.kept_class[thread] == box_class) fetch_add(&memory.of_class, 1);
+        wait_for_block();
+        kept++;
+        const bool enough = rules.most_of_class != 0 && memory.of_class >= rules.most_of_class;
+        for (u32 i = kept + thread; i < count; i += SUPPRESS_THREADS)
+            if (memory.keys[i] != 0)
+                memory.keys[i] = softened(batch, rules, first, memory.keys[i], box, box_class, angle, enough);
+        wait_for_block();
+    }
+    return kept;
 }
 
 // One block for each image: sorts its candidates by confidence and keeps those that are objects of their own, until
@@ -296,8 +382,13 @@ KERNEL(SUPPRESS_THREADS) suppress(DecodeBatch batch) {
     wait_for_block();
     const u32 count = gather(memory, batch.keys + first, total, thread);
     sort(memory, count, thread);
-    const u32 kept = batch.suppression == CLUSTER ? cluster(memory, batch, rules, first, count, most, thread)
-                                                  : suppress_tiles(memory, batch, rules, first, count, most, thread);
+    u32 kept;
+    if (batch.suppression == CLUSTER)
+        kept = cluster(memory, batch, rules, first, count, most, thread);
+    else if (batch.suppression == SUPPRESS_PER_CLASS && rules.soft_sigma > 0.0f)
+        kept = soften(memory, batch, rules, first, count, most, thread);
+    else
+        kept = suppress_tiles(memory, batch, rules, first, count, most, thread);
 
     Found &found = *(Found *)(batch.found + u64(image) * batch.found_stride);
     FoundBox *boxes = (FoundBox *)(&found + 1);

@@ -25,7 +25,7 @@ pub use launch::{Batch, Buffers, Launch, prior_bytes};
 /// More boxes than this are never returned for an image.
 pub const MAX_DETECTIONS: usize = 512;
 
-const RULE_WORDS: usize = 12;
+const RULE_WORDS: usize = 16;
 const FOUND_WORDS: usize = 4;
 const FOUND_BOX_WORDS: usize = 8;
 
@@ -157,6 +157,8 @@ pub fn write_rules(words: &mut [u32], outputs: &Outputs, rules: &ImageRules) {
     head[numbers.len() + 1] = rules.filter.class_agnostic.into();
     head[numbers.len() + 2] = rules.filter.sizes.smallest.to_bits();
     head[numbers.len() + 3] = rules.filter.sizes.largest.to_bits();
+    head[numbers.len() + 4] = rules.filter.most_of_class.min(MAX_DETECTIONS) as u32;
+    head[numbers.len() + 5] = rules.filter.soft_sigma.to_bits();
     for (class, word) in tail.iter_mut().enumerate() {
         *word = threshold(class).to_bits();
     }

@@ -255,6 +255,16 @@ impl Layout {
         }
     }
 
+    /// Widths and heights of the anchors that the model's description gave, in pixels of the network's input.
+    pub fn anchors(&self) -> Option<&[[f32; 2]]> {
+        self.anchors.as_deref()
+    }
+
+    /// What scores need, where that is not what the family's usually do.
+    pub fn activation(&self) -> Option<Activation> {
+        self.activation
+    }
+
     /// Whether the outputs can be decoded, as far as their shapes are known.
     fn fits(&self, evidence: &Evidence<'_>) -> bool {
         let mut shapes: Vec<_> = evidence.outputs.iter().map(|o| o.shape.clone()).collect();
@@ -269,11 +279,13 @@ impl Layout {
     }
 
     /// What the family's networks want done to pixels, where the model says nothing else. Networks that take
-    /// bytes normalise them on their own.
+    /// bytes normalise them on their own; signed ones are 128 less.
     pub fn default_preparation(&self, input: ElementType) -> Preparation {
         let mut preparation = self.family.entry().preparation;
-        if input == ElementType::Uint8 {
-            (preparation.mean, preparation.scale) = ([0.0; 3], [1.0; 3]);
+        match input {
+            ElementType::Uint8 => (preparation.mean, preparation.scale) = ([0.0; 3], [1.0; 3]),
+            ElementType::Int8 => (preparation.mean, preparation.scale) = ([128.0; 3], [1.0; 3]),
+            _ => {}
         }
         preparation
     }

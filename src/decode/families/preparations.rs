@@ -61,6 +61,7 @@ pub const CENTERNET: Preparation = of(
 pub fn describe(preparation: &Preparation) -> String {
     let resize = match preparation.resize {
         ResizeMode::Stretch => "stretched".into(),
+        ResizeMode::Crop => "cropped".into(),
         ResizeMode::Letterbox { fill, anchor } => {
             let place = match anchor {
                 Anchor::Center => "letterboxed",

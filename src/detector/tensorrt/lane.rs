@@ -14,15 +14,17 @@ use crate::decode::cuda::{Decoder, ImageRules};
 use crate::decode::{Filter, Layout, Selection, Signs};
 use crate::detection::Detection;
 use crate::detector::scheduler::Lane;
-use crate::detector::{CAT, DetectError, LoadError};
+use crate::detector::{CAT, DetectError, Doubt, LoadError};
 use crate::engine::tensorrt;
-use crate::frame::{DeviceFrame, PendingStream};
+use crate::frame::{DeviceFrame, PendingStream, Rectangle};
 use crate::preprocess::Placement;
 use crate::preprocess::cuda::{Preprocessor, Slot};
 
 /// A frame, mapped until its request is done, and what is wanted of it.
 pub struct Job {
     pub frame: DeviceFrame,
+    /// What of the frame is inspected.
+    pub part: Rectangle,
     pub pending: Option<PendingStream>,
     pub selection: Arc<Selection>,
 }
@@ -72,6 +74,7 @@ pub struct EngineLane {
     layout: Layout,
     /// What the network's outputs have shown so far.
     signs: Signs,
+    doubt: Doubt,
 }
 
 impl EngineLane {
@@ -79,6 +82,7 @@ impl EngineLane {
     pub(super) fn new(
         context: &Context,
         layout: Layout,
+        doubt: Doubt,
         make: impl FnOnce() -> Result<Machine, LoadError>,
     ) -> Result<Self, LoadError> {
         let machine = InContext::make(context, || {
@@ -90,6 +94,7 @@ impl EngineLane {
             machine,
             layout,
             signs: Signs::default(),
+            doubt,
         })
     }
 
@@ -141,7 +146,7 @@ impl Lane for EngineLane {
         let decoder = &self.machine.work.decoder;
         self.signs.join(decoder.signs(index));
         if let Some(diagnosis) = self.signs.diagnosis(&self.layout) {
-            gst::warning!(CAT, "{diagnosis}");
+            self.doubt.raise(diagnosis);
         }
         let found = decoder.found(index).map(|found| found.detection);
         detections.extend(found.filter(|found| found.bounding_box.area() > 0.0));
@@ -171,11 +176,12 @@ impl Machine {
             let planes = job.frame.format.planes();
             // SAFETY: the arrays belong to the frame, which is mapped until the batch is done.
             let frame = unsafe { self.textures.readable(&job.frame, planes) }?;
-            self.slots.push(Slot { frame, index });
+            let part = job.part;
+            self.slots.push(Slot { frame, part, index });
             self.work.decoder.set_rules(
                 index,
                 &ImageRules {
-                    placement: self.preprocessor.placement(frame.width, frame.height),
+                    placement: self.preprocessor.placement(part.width, part.height),
                     iou_threshold: job.selection.iou_threshold,
                     max_detections: job.selection.max_detections,
                     thresholds: &job.selection.thresholds,

@@ -13,8 +13,10 @@ use crate::cuda::texture::FrameTextures;
 use crate::cuda::{CudaError, SharedKernels};
 use crate::decode::Layout;
 use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, OutputTensor, Outputs};
+use crate::detector::adapt::adapt;
 use crate::detector::description::{Description, Metadata};
-use crate::detector::{CAT, DetectError, DetectorOptions, LoadError, LoadProgress};
+use crate::detector::recognized::Recognized;
+use crate::detector::{CAT, DetectError, DetectorOptions, Doubt, LoadError, LoadProgress};
 use crate::engine::tensorrt::{
     self, Batches, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine,
     Library, LoadOptions, OnnxModel, Precision, TensorSpec,
@@ -36,15 +38,21 @@ pub(super) struct LoadedEngine {
 /// What is the same for all batches of a model.
 pub(super) struct Loaded {
     pub description: String,
-    pub layout: Layout,
-    pub labels: Labels,
+    pub recognized: Recognized,
 }
 
 impl LoadedEngine {
     /// What the model finds and what its classes are called. The context is current.
     pub fn describe(&self, context: &Context) -> Result<Loaded, LoadError> {
         let (layout, labels) = self.recognize()?;
-        let (_, _, InputGeometry { width, height, .. }) = image_input(self.engine.tensors())?;
+        let tensors = self.engine.tensors();
+        let (input, _, geometry) = image_input(tensors)?;
+        let InputGeometry { width, height, .. } = geometry;
+        let specs = |inputs: bool| {
+            let specs = tensors.iter().filter(|tensor| tensor.is_input == inputs);
+            specs.map(spec_of).collect()
+        };
+        let element = element_type(tensors[input].data_type);
         Ok(Loaded {
             description: format!(
                 "{} on {}, {}, {} {width}x{height}",
@@ -53,8 +61,14 @@ impl LoadedEngine {
                 self.precision,
                 layout.family,
             ),
-            labels,
-            layout,
+            recognized: Recognized {
+                preparation: self.known.preparation(&layout, element),
+                geometry,
+                inputs: specs(true),
+                outputs: specs(false),
+                labels,
+                layout,
+            },
         })
     }
 
@@ -88,10 +102,11 @@ impl LoadedEngine {
         batch: u32,
         options: &DetectorOptions,
         kernels: &Arc<SharedKernels>,
+        doubt: &Doubt,
         context: &Context,
     ) -> Result<EngineLane, LoadError> {
         let (layout, _) = self.recognize()?;
-        EngineLane::new(context, layout.clone(), || {
+        EngineLane::new(context, layout.clone(), doubt.clone(), || {
             self.new_machine(batch, &layout, options, kernels)
         })
     }
@@ -180,13 +195,9 @@ pub(super) fn load_engine(
         ModelSource::Bundled(bundled) => Model::parse(bundled.onnx)?,
         _ => Model::parse(source.read()?)?,
     };
-    let metadata = Metadata::from_entries(|wanted| {
-        let mut entries = model.metadata();
-        let found = entries.find(|(key, _)| *key == wanted);
-        found.map(|(_, value)| value.to_owned())
-    });
     // What is wrong with the description is said before an engine is built.
-    let known = Description::new(options, source, metadata)?;
+    let mut known = Description::new(options, source, Metadata::from_onnx(&model))?;
+    adapt(&mut model, &mut known, options)?;
     if let Some(folder) = source.path().and_then(Path::parent) {
         model.embed_external_data(folder)?;
     }
@@ -311,6 +322,7 @@ fn image_input(tensors: &[TensorSpec]) -> Result<(usize, Element, InputGeometry)
         ElementType::Float32 => Element::F32,
         ElementType::Float16 => Element::F16,
         ElementType::Uint8 => Element::U8,
+        ElementType::Int8 => Element::I8,
         _ => return Err(unsuitable()),
     };
     Ok((positions[image], element, geometry))

@@ -155,6 +155,11 @@ fn path_within(tensor: &TensorProto, folder: &Path) -> Result<PathBuf, OnnxError
         path.canonicalize()
             .map_err(|e| unusable(tensor, e.to_string()))
     };
+    // The folder of a file that is named without one.
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
     let path = resolve(&folder.join(location))?;
     match path.starts_with(resolve(folder)?) {
         true => Ok(path),

@@ -1,7 +1,7 @@
 //! An ONNX file as a value: what it says of itself, and the rewrites that engines need.
 //!
 //! `limits` and `tensor` check what comes from outside, `external_data` reads weights beside the file, `batch` lets
-//! a graph made for one picture take several, `byte_inputs` casts pictures of bytes before all else, `dequantize`
+//! a graph made for one picture take several, `image_input` fixes the size of pictures that a graph leaves open, `byte_inputs` casts pictures of bytes before all else, `dequantize`
 //! takes int8 out, `float16` has a graph compute in half precision.
 
 mod batch;
@@ -10,6 +10,7 @@ mod constants;
 mod dequantize;
 mod external_data;
 mod float16;
+mod image_input;
 mod limits;
 mod node;
 #[expect(
@@ -25,6 +26,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 pub use float16::{Float16Options, Float16Outcome};
+pub use image_input::ImageInput;
 pub use proto::tensor_proto::DataType as ElementType;
 use proto::tensor_shape_proto::dimension::Value as DimensionValue;
 use proto::type_proto::Value as TypeValue;
@@ -44,6 +46,10 @@ pub enum OnnxError {
     FixedBatch(String),
     #[error("the ONNX model takes uint8, which cannot be cast before all else: {0}")]
     ByteInput(String),
+    #[error(
+        "the ONNX model takes grey pictures as '{0}', which is not of float32: only that is understood"
+    )]
+    GreyInput(String),
     #[error("the ONNX model is quantised in a way that cannot be taken out: {0}")]
     Quantized(String),
     #[error("the ONNX model cannot be computed in float16: {0}")]

@@ -7,7 +7,7 @@ use crate::preprocess::{InputGeometry, Placement, Preparation, ResizeMode, Tenso
 fn values<T: TensorElement>(preparation: &Preparation) -> [T; 3] {
     let grey = match preparation.resize {
         ResizeMode::Letterbox { fill, .. } => f32::from(fill),
-        ResizeMode::Stretch => 0.0,
+        ResizeMode::Stretch | ResizeMode::Crop => 0.0,
     };
     [0, 1, 2]
         .map(|channel| T::from_f32((grey - preparation.mean[channel]) * preparation.scale[channel]))

@@ -12,9 +12,9 @@ use crate::common::Picture;
 
 /// A generated model and the labels of its classes.
 pub struct ColorsModel {
-    name: &'static str,
-    onnx: &'static [u8],
-    labels: &'static str,
+    pub name: &'static str,
+    pub onnx: &'static [u8],
+    pub labels: &'static str,
 }
 
 const SSD_LABELS: &str = include_str!("../../models/colors.labels.txt");

@@ -10,7 +10,7 @@ use gstrsdetectnet::Detection;
 use gstrsdetectnet::cuda::context::Context;
 use gstrsdetectnet::cuda::driver::check;
 use gstrsdetectnet::decode::Selection;
-use gstrsdetectnet::detector::{Backend, Detector, DetectorOptions, Frames, Precision};
+use gstrsdetectnet::detector::{Backend, Detector, DetectorOptions, Frames, Precision, Search};
 use gstrsdetectnet::frame::buffer::{FrameShape, SYSTEM_FORMATS};
 use gstrsdetectnet::frame::{DeviceFrame, DevicePlane, DeviceStorage};
 
@@ -80,17 +80,21 @@ fn load(precision: Precision, batch_size: u32, instance: &str) -> Detector {
 }
 
 fn detect(detector: &Detector, frames: &[DeviceFrame]) -> Vec<Vec<Detection>> {
-    let selection = Arc::new(Selection {
+    let selection = Selection {
         thresholds: vec![THRESHOLD; detector.labels().as_slice().len()],
         iou_threshold: 0.5,
         max_detections: 100,
         ..Selection::default()
-    });
+    };
+    let search = Search {
+        selection: Arc::new(selection),
+        ..Search::default()
+    };
     let frames = Frames::Device {
         frames,
         pending: None,
     };
-    let request = detector.submit(frames, &selection, Vec::new()).unwrap();
+    let request = detector.submit(frames, &search, Vec::new()).unwrap();
     request.wait().unwrap().1
 }
 

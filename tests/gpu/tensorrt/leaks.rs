@@ -56,7 +56,7 @@ impl Launch {
             planes: [luma, DevicePlane::default(), DevicePlane::default()],
         };
         let preprocessor = Preprocessor::new(tensor, preparation, Shrinking::Bilinear);
-        let batch = preprocessor.batch(&[Slot { frame, index: 0 }]).unwrap();
+        let batch = preprocessor.batch(&[Slot::whole(frame, 0)]).unwrap();
         Self {
             batch,
             _memory: memory,
