@@ -6,7 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use super::{library, model, tests_file};
+use gst::prelude::*;
+
+use super::{Picture, RED, init, library, model, tests_file};
 
 /// A folder that holds the plugin that cargo built beside the tests, and nothing else.
 fn plugins() -> PathBuf {
@@ -64,6 +66,57 @@ pub fn python_runs() -> bool {
 
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Plays a pipeline to its end. Of an element called `detector` these are the frames and the detections.
+pub fn play(description: &str) -> (u64, u64) {
+    init();
+    let pipeline = gst::parse::launch(description).unwrap();
+    let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+    let limit = gst::ClockTime::from_seconds(60);
+    let end = pipeline.bus().unwrap().timed_pop_filtered(limit, &ends);
+    let detector = pipeline.by_name("detector");
+    let stats = detector.map(|detector| detector.property::<gst::Structure>("stats"));
+    pipeline.set_state(gst::State::Null).unwrap();
+    let end = end.expect("it plays on and on");
+    assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
+    let count = |name| stats.as_ref().map_or(0, |stats| stats.get(name).unwrap());
+    (count("frames"), count("detections"))
+}
+
+/// The text of the element with which the tests find coloured cells.
+pub fn detector() -> String {
+    let labels = tests_file("models/colors.labels.txt");
+    let model = model("colors-ssd.onnx");
+    format!(
+        "rsdetectnet name=detector model={model} labels={}",
+        labels.display()
+    )
+}
+
+/// The frames of a file, and the coloured cells that are found in all of them.
+pub fn found_in(file: &Path) -> (u64, u64) {
+    let (file, detector) = (file.display(), detector());
+    play(&format!(
+        "filesrc location={file} ! decodebin ! videoconvert ! {detector} ! fakesink"
+    ))
+}
+
+/// A film of so many frames, 25 a second, with a red cell.
+pub fn red_film(folder: &Path, frames: u32) -> PathBuf {
+    let (film, picture) = (folder.join("film.avi"), folder.join("picture.ppm"));
+    let Picture { width, height, rgb } = Picture::grey(320, 240).with_cell(3, 4, RED);
+    let head = format!("P6 {width} {height} 255\n");
+    std::fs::write(&picture, [head.into_bytes(), rgb].concat()).unwrap();
+    play(&format!(
+        "filesrc location={} ! avdec_ppm ! imagefreeze num-buffers={frames} ! videoconvert \
+         ! video/x-raw,format=I420,framerate=25/1 ! jpegenc quality=100 ! avimux ! filesink location={}",
+        picture.display(),
+        film.display()
+    ));
+    film
 }
 
 /// A program that runs beside the test, whose lines are read as they come. It is killed when dropped.

@@ -6,5 +6,6 @@ mod common;
 mod camera;
 mod delay;
 mod encodings;
+mod outputs;
 mod reconnection;
 mod server;

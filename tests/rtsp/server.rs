@@ -26,6 +26,7 @@ pub struct Server {
 impl Server {
     /// Serves one pipeline, whose payloader is called `pay0`, as `/camera` to each client that asks.
     pub fn of(launch: &str) -> Self {
+        init();
         let factory = RTSPMediaFactory::new();
         factory.set_launch(launch);
         Self::with(&factory, None)
