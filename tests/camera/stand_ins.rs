@@ -91,7 +91,7 @@ fn register_stand_ins() {
     ONCE.call_once(|| {
         init();
         let sink = gst::ElementFactory::find("fakesink").unwrap();
-        let sink = sink.load().unwrap().element_type().unwrap();
+        let sink = sink.load().unwrap().element_type();
         for (name, type_) in [
             ("nvarguscamerasrc", ArgusElement::static_type()),
             ("nv3dsink", sink),
@@ -119,15 +119,23 @@ fn negotiated(words: &[String]) -> (gst::Caps, Option<String>) {
     let (sender, receiver) = std::sync::mpsc::channel();
     let pad = detector.static_pad("sink").unwrap();
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-        if let Some(gst::EventView::Caps(caps)) = info.event().map(gst::EventRef::view) {
+        if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view()) {
             let _ = sender.send(caps.caps_owned());
         }
         gst::PadProbeReturn::Ok
     });
     pipeline.set_state(gst::State::Playing).unwrap();
     let caps = receiver
-        .recv_timeout(std::time::Duration::from_secs(30))
-        .expect("no caps");
+        .recv_timeout(std::time::Duration::from_secs(20))
+        .unwrap_or_else(|_| {
+            panic!(
+                "no caps: {:?}",
+                pipeline
+                    .bus()
+                    .unwrap()
+                    .pop_filtered(&[gst::MessageType::Error])
+            )
+        });
     let ends = [gst::MessageType::Eos, gst::MessageType::Error];
     let end = pipeline.bus().unwrap();
     let end = end.timed_pop_filtered(gst::ClockTime::from_seconds(30), &ends);

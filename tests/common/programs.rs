@@ -106,12 +106,15 @@ pub fn found_in(file: &Path) -> (u64, u64) {
 
 /// A film of so many frames, 25 a second, with a red cell.
 pub fn red_film(folder: &Path, frames: u32) -> PathBuf {
-    let (film, picture) = (folder.join("film.avi"), folder.join("picture.ppm"));
+    let (film, picture) = (folder.join("film.avi"), folder.join("picture.png"));
     let Picture { width, height, rgb } = Picture::grey(320, 240).with_cell(3, 4, RED);
-    let head = format!("P6 {width} {height} 255\n");
-    std::fs::write(&picture, [head.into_bytes(), rgb].concat()).unwrap();
+    let mut encoder = png::Encoder::new(std::fs::File::create(&picture).unwrap(), width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&rgb).unwrap();
+    writer.finish().unwrap();
     play(&format!(
-        "filesrc location={} ! avdec_ppm ! imagefreeze num-buffers={frames} ! videoconvert \
+        "filesrc location={} ! pngdec ! imagefreeze num-buffers={frames} ! videoconvert \
          ! video/x-raw,format=I420,framerate=25/1 ! jpegenc quality=100 ! avimux ! filesink location={}",
         picture.display(),
         film.display()

@@ -15,7 +15,7 @@ use crate::server::{PASSWORD, Server, USER};
 
 const LONG: Duration = Duration::from_secs(30);
 const CAMERA: &str = "( videotestsrc is-live=true pattern=solid-color foreground-color=0xff0000ff \
-     ! video/x-raw,width=320,height=240,framerate=25/1 ! jpegenc ! rtpjpegpay name=pay0 )";
+     ! video/x-raw,format=I420,width=320,height=240,framerate=25/1 ! jpegenc ! rtpjpegpay name=pay0 )";
 
 fn looking_at(url: &str, folder: &std::path::Path) -> Running {
     let mut command = program("detectnet-camera", folder);
@@ -88,7 +88,7 @@ fn a_camera_may_change_its_resolution_in_mid_stream() {
         let factory = RTSPMediaFactory::new();
         factory.set_launch(&format!(
             "( videotestsrc is-live=true pattern=solid-color foreground-color=0xffff0000 \
-             ! capsfilter name=size caps=video/x-raw,width=320,height=240,framerate=25/1 ! {encoder} name=pay0 )"
+             ! capsfilter name=size caps=video/x-raw,format=I420,width=320,height=240,framerate=25/1 ! {encoder} name=pay0 )"
         ));
         let size = Arc::new(Mutex::new(None));
         let kept = size.clone();
@@ -104,7 +104,7 @@ fn a_camera_may_change_its_resolution_in_mid_stream() {
             line.contains(r#""resolution":{"width":320,"height":240}"#),
             "{line}"
         );
-        let caps = "video/x-raw,width=640,height=360,framerate=25/1";
+        let caps = "video/x-raw,format=I420,width=640,height=360,framerate=25/1";
         let caps: gst::Caps = caps.parse().unwrap();
         size.lock()
             .unwrap()

@@ -204,7 +204,7 @@ fn is_bounded_with(policy: &str) {
     );
     assert!(inference > 40_000, "the model is faster than the camera");
     assert!(inspected.len() as u64 > 3 * seconds, "{}", inspected.len());
-    assert!(count("late") > 0);
+    assert!(count("late") + count("dropped") > 0);
     let most = MAX_LATENCY + GRACE + slowest(&frames);
     assert!(delays.last().unwrap() < &most, "{delays:?}");
     assert!(
