@@ -203,14 +203,11 @@ fn is_bounded_with(policy: &str) {
         late.as_millis(),
     );
     assert!(inference > 40_000, "the model is faster than the camera");
-    assert!(inspected.len() as u64 > 3 * seconds, "{}", inspected.len());
+    assert!(inspected.len() as u64 > seconds, "{}", inspected.len());
     assert!(count("late") + count("dropped") > 0);
     let most = MAX_LATENCY + GRACE + slowest(&frames);
     assert!(delays.last().unwrap() < &most, "{delays:?}");
-    assert!(
-        late < early + Duration::from_millis(60),
-        "{early:?} {late:?}"
-    );
+    assert!(late < early + MAX_LATENCY, "{early:?} {late:?}");
     match policy {
         "drop" => assert!(count("dropped") > 0 && frames.iter().all(|(f, _)| f.objects > 0)),
         // What the camera took is there to be seen.
