@@ -1,7 +1,8 @@
-//! What a Jetson and a USB camera give, where neither is. Real are the scripts and the pipelines, which must be understood
-//! as they stand, and the caps that `rsdetectnet` takes. Stand-ins are `nvarguscamerasrc`, which offers the caps of the real
-//! one but no pictures; `nv3dsink`, which is a `fakesink`; for `v4l2src` a `videotestsrc` behind the caps of USB cameras;
-//! and, for NVMM alone, which it refuses where there is no GPU, a `capsfilter` with the element's own caps.
+//! What a Jetson and a USB camera give, where neither is. Real are the scripts and the pipelines, which must be
+//! understood as they stand, and the caps that `rsdetectnet` takes. Stand-ins are `nvarguscamerasrc`, which offers the
+//! caps of the real one but no pictures; `nv3dsink`, which is a `fakesink`; for `v4l2src` a `videotestsrc` behind the
+//! caps of USB cameras; and, for NVMM alone, which the element refuses where there is no GPU, a `capsfilter` with the
+//! element's own caps.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 

@@ -88,7 +88,8 @@ fn a_camera_may_change_its_resolution_in_mid_stream() {
         let factory = RTSPMediaFactory::new();
         factory.set_launch(&format!(
             "( videotestsrc is-live=true pattern=solid-color foreground-color=0xffff0000 \
-             ! capsfilter name=size caps=video/x-raw,format=I420,width=320,height=240,framerate=25/1 ! {encoder} name=pay0 )"
+             ! capsfilter name=size caps=video/x-raw,format=I420,width=320,height=240,framerate=25/1 \
+             ! {encoder} name=pay0 )"
         ));
         let size = Arc::new(Mutex::new(None));
         let kept = size.clone();

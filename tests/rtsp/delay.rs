@@ -189,8 +189,8 @@ fn is_bounded_with(policy: &str) {
     let count = |name| stats.get::<u64>(name).unwrap();
     let inference = u64::from(stats.get::<u32>("total-p50-us").unwrap());
     println!(
-        "{policy}, {seconds} s: {} frames of the camera passed, {} inspected, {} late, {} dropped; an inspection takes {} ms; \
-         from capture to detection {} ms (median), {} ms (99 %), {} ms (most); first half {} ms, second half {} ms",
+        "{policy}, {seconds} s: {} frames of the camera passed, {} inspected, {} late, {} dropped; \
+         an inspection takes {} ms; from capture to detection {} ms (median), {} ms (99 %), {} ms (most); first half {} ms, second half {} ms",
         frames.len(),
         count("inspected"),
         count("late"),
