@@ -32,7 +32,6 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
         .current_dir(folder)
         .env("GST_PLUGIN_PATH", plugins())
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env_remove("G_DEBUG")
         .env_remove("DISPLAY")
         .env_remove("WAYLAND_DISPLAY");
     command
