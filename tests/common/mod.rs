@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod pads;
+pub mod programs;
 
 use std::path::{Path, PathBuf};
 use std::sync::Once;
