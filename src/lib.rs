@@ -25,6 +25,7 @@ pub mod model;
 pub mod overlay;
 pub mod preprocess;
 pub mod thumbnail;
+pub mod track;
 
 pub use detection::{BoundingBox, Detection};
 pub use meta::crop::{CropDetails, crop_details};
