@@ -8,7 +8,9 @@ use once_cell::sync::Lazy;
 use super::hash_settings::HashSettings;
 use super::lateness_settings::LatenessSettings;
 use super::output_settings::OutputSettings;
+use super::overlay_settings::OverlaySettings;
 use super::sharing_settings::SharingSettings;
+use super::tracking_settings::TrackingSettings;
 use crate::decode::Selection;
 use crate::decode::classes::{ClassFilter, ClassFilterError};
 use crate::decode::cuda::MAX_DETECTIONS;
@@ -16,8 +18,8 @@ use crate::detector::{self, DetectorOptions};
 use crate::engine::tensorrt;
 use crate::meta::{Choice, Kinds, MetadataError};
 use crate::model::Labels;
-use crate::overlay::Parts;
 use crate::preprocess::Shrinking;
+use crate::track::Rules;
 
 /// Which engine runs the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
@@ -89,11 +91,12 @@ pub(super) struct Settings {
     pub max_detections: u32,
     pub classes: Option<String>,
     pub interval: u32,
-    pub overlay: String,
     pub metadata: String,
     pub post_messages: bool,
     pub qos: bool,
     pub sharing: SharingSettings,
+    pub tracking: TrackingSettings,
+    pub overlay: OverlaySettings,
     pub lateness: LatenessSettings,
     pub hash: HashSettings,
     pub outputs: OutputSettings,
@@ -118,11 +121,12 @@ impl Default for Settings {
             max_detections: 100,
             classes: None,
             interval: 0,
-            overlay: "none".into(),
             metadata: "auto".into(),
             post_messages: false,
             qos: true,
             sharing: SharingSettings::default(),
+            tracking: TrackingSettings::default(),
+            overlay: OverlaySettings::default(),
             lateness: LatenessSettings::default(),
             hash: HashSettings::default(),
             outputs: OutputSettings::default(),
@@ -137,8 +141,12 @@ pub(super) enum SettingsError {
     Classes(#[from] ClassFilterError),
     #[error("crop-{0}")]
     CropClasses(ClassFilterError),
-    #[error("overlay: '{0}' is none of box, label, confidence, track, none")]
+    #[error("overlay: '{0}' is none of box, line, fill, label, confidence, track, tail, none")]
     Overlay(String),
+    #[error("overlay-colors: '{0}' is no colour: write person:#ff0000,car:#00ff00,#808080")]
+    Color(String),
+    #[error("overlay-colors: the model has no class '{0}'")]
+    ColorOfNoClass(String),
     #[error("metadata: '{0}' is none of roi, analytics, nvds, and neither auto nor none alone")]
     MetadataWord(String),
     #[error(transparent)]
@@ -176,6 +184,13 @@ impl Settings {
         }
     }
 
+    /// What is followed of what is found; None where nothing is.
+    pub fn tracking_rules(&self, labels: &Labels) -> Result<Option<Rules>, SettingsError> {
+        let thresholds = self.selection(labels)?.thresholds;
+        let method = self.tracking.method();
+        Ok(method.map(|method| Rules { method, thresholds }))
+    }
+
     pub fn selection(&self, labels: &Labels) -> Result<Selection, SettingsError> {
         let filter = ClassFilter::parse(self.classes.as_deref().unwrap_or_default())?;
         Ok(Selection {
@@ -185,23 +200,7 @@ impl Settings {
         })
     }
 
-    /// What `overlay=box,label,confidence` asks for; `+` and `|` separate as well.
-    pub fn overlay_parts(&self) -> Result<Parts, SettingsError> {
-        let mut parts = Parts::default();
-        for word in words(&self.overlay) {
-            match word {
-                "none" => {}
-                "box" => parts.outline = true,
-                "label" => parts.label = true,
-                "confidence" => parts.confidence = true,
-                "track" => parts.track = true,
-                other => return Err(SettingsError::Overlay(other.into())),
-            }
-        }
-        Ok(parts)
-    }
-
-    /// What `metadata=roi,analytics` asks for, written as `overlay` is.
+    /// What `metadata=roi,analytics` asks for; `+` and `|` separate as well.
     pub fn metadata_kinds(&self) -> Result<Kinds, SettingsError> {
         match self.metadata.trim() {
             "auto" => return Ok(Kinds::Auto),
@@ -226,6 +225,8 @@ impl Settings {
             specs.extend(gpu_specs(&Settings::default()));
             specs.extend(SharingSettings::default().specs());
             specs.extend(selection_specs(&Settings::default()));
+            specs.extend(TrackingSettings::default().specs());
+            specs.extend(OverlaySettings::default().specs());
             specs.extend(output_specs(&Settings::default()));
             specs.extend(LatenessSettings::default().specs());
             specs.extend(HashSettings::default().specs());
@@ -254,13 +255,14 @@ impl Settings {
             "max-detections" => self.max_detections.to_value(),
             "classes" => self.classes.to_value(),
             "interval" => self.interval.to_value(),
-            "overlay" => self.overlay.to_value(),
             "metadata" => self.metadata.to_value(),
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
             _ => {
                 let sharing = self.sharing.value(name);
                 return sharing
+                    .or_else(|| self.tracking.value(name))
+                    .or_else(|| self.overlay.value(name))
                     .or_else(|| self.lateness.value(name))
                     .or_else(|| self.hash.value(name))
                     .or_else(|| self.outputs.value(name));
@@ -292,11 +294,12 @@ impl Settings {
             "max-detections" => take(&mut self.max_detections, value),
             "classes" => take(&mut self.classes, value),
             "interval" => take(&mut self.interval, value),
-            "overlay" => take_text(&mut self.overlay, value, Self::default().overlay),
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
             _ if self.sharing.set(name, value)
+                || self.tracking.set(name, value)
+                || self.overlay.set(name, value)
                 || self.lateness.set(name, value)
                 || self.hash.set(name, value) => {}
             _ => self.outputs.set(name, value),
@@ -305,7 +308,7 @@ impl Settings {
 }
 
 /// The words of a list that commas, `+` or `|` separate.
-fn words(list: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(list: &str) -> impl Iterator<Item = &str> {
     list.split([',', '+', '|'])
         .map(str::trim)
         .filter(|word| !word.is_empty())
@@ -446,12 +449,6 @@ fn selection_specs(default: &Settings) -> Vec<glib::ParamSpec> {
 
 fn output_specs(default: &Settings) -> Vec<glib::ParamSpec> {
     vec![
-        glib::ParamSpecString::builder("overlay")
-            .nick("Overlay")
-            .blurb("What is drawn into the frame: none, or any of box, label, confidence, track, separated by commas")
-            .default_value(Some(default.overlay.as_str()))
-            .mutable_playing()
-            .build(),
         glib::ParamSpecString::builder("metadata")
             .nick("Metadata")
             .blurb(
@@ -500,28 +497,6 @@ mod tests {
         changed.set("model", &None::<String>.to_value());
         assert_eq!(changed.threshold, 0.25);
         assert_eq!(changed.model, "ssd-mobilenet-v2");
-    }
-
-    #[test]
-    fn overlay_words_may_be_separated_in_any_usual_way() {
-        let parts = |text: &str| {
-            let overlay = text.into();
-            Settings {
-                overlay,
-                ..Settings::default()
-            }
-            .overlay_parts()
-        };
-        let all = Parts {
-            outline: true,
-            label: true,
-            confidence: true,
-            track: false,
-        };
-        assert_eq!(parts("box,label,confidence"), Ok(all));
-        assert_eq!(parts("box+label|confidence"), Ok(all));
-        assert_eq!(parts("none"), Ok(Parts::default()));
-        assert!(parts("boxes").unwrap_err().to_string().contains("'boxes'"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Which row goes with which column, so that all pairs together gain most; rows and columns may stay alone.
 //!
-//! ByteTrack solves this with `lap.lapjv` and a limit of cost: a pair of cost c gains limit - c here. Boxes of one frame
-//! seldom overlap many others, so the pairs that may be matched fall apart into small groups, each solved on its own by
-//! shortest augmenting paths (Jonker and Volgenant, 1987). The crates that solve assignments want a full matrix, which
-//! is the larger problem, and allocate for each.
+//! ByteTrack solves this with `lap.lapjv` and a limit of cost: a pair of cost c gains limit - c here. Boxes of one
+//! frame seldom overlap many others, so the pairs that may be matched fall apart into small groups, each solved on
+//! its own by shortest augmenting paths (Jonker and Volgenant, 1987). The crates that solve assignments want a full
+//! matrix, which is the larger problem, and allocate for each.
 
 /// A row and a column that may be matched.
 #[derive(Clone, Copy, Debug)]

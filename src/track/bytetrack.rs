@@ -1,12 +1,12 @@
 //! ByteTrack: objects followed by their motion, sure detections first, then those that are left by less sure ones
 //! (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022).
 //!
-//! Thresholds and costs are those of the authors' `byte_tracker.py`: the first association costs 1 - IoU * confidence,
-//! the second, with unsure detections, 1 - IoU and at most 0.5, that of objects which were seen once
-//! 1 - IoU * confidence and at most 0.7. It differs in three things. Objects that were seen once have moved on like all
-//! others when the next frame comes, as in the paper. The boxes that come out are the network's; the filter's are used to
-//! find them, and where there are none. And a lost object is taken for one that is seen in its place only if that one
-//! appeared later: two that were seen at once are two, whoever walks in front.
+//! Thresholds and costs are those of the authors' `byte_tracker.py`: the first association costs 1 - IoU *
+//! confidence, the second, with unsure detections, 1 - IoU and at most 0.5, that of objects which were seen once 1 -
+//! IoU * confidence and at most 0.7. It differs in three things. Objects that were seen once have moved on like all
+//! others when the next frame comes, as in the paper. The boxes that come out are the network's; the filter's are
+//! used to find them, and where there are none. And a lost object is taken for one that is seen in its place only if
+//! that one appeared later: two that were seen at once are two, whoever walks in front.
 
 use super::Identities;
 use super::assignment::Assigner;

@@ -1,5 +1,6 @@
 //! Objects followed by overlap alone: a detection is the object whose last box it overlaps most (Bochinski et al.,
-//! "High-Speed Tracking-by-Detection Without Using Image Information", 2017), with the three numbers of jetson-inference.
+//! "High-Speed Tracking-by-Detection Without Using Image Information", 2017), with the three numbers of
+//! jetson-inference.
 //!
 //! Where several boxes overlap, the pairs of greatest overlap altogether are taken, whatever their order. Unlike there,
 //! an object that is not seen does not come out with its last box.

@@ -204,9 +204,9 @@ mod tests {
                 *mean += (0..4).map(|j| gain[j] * innovation[j]).sum::<f64>();
             }
             let before = self.covariance;
-            for i in 0..8 {
-                for j in 0..8 {
-                    self.covariance[i][j] -= (0..4).map(|k| gain[i][k] * before[k][j]).sum::<f64>();
+            for (row, gain) in self.covariance.iter_mut().zip(&gain) {
+                for (j, value) in row.iter_mut().enumerate() {
+                    *value -= (0..4).map(|k| gain[k] * before[k][j]).sum::<f64>();
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Objects followed from frame to frame: which detection is the same object as one before, and where an object should be
-//! in a frame that nobody inspected.
+//! Objects followed from frame to frame: which detection is the same object as one before, and where an object should
+//! be in a frame that nobody inspected.
 //!
 //! An object of one class never becomes one of another. Time is counted in frames of the stream, inspected or not. The
 //! same frames give the same identities, on every machine.
@@ -100,8 +100,8 @@ impl Follower {
 }
 
 impl Tracker {
-    /// A frame of a stream of this scene has come. Of another scene, or with another method, no object is known any more;
-    /// identities are never given again.
+    /// A frame of a stream of this scene has come. Of another scene, or with another method, no object is known any
+    /// more; identities are never given again.
     pub fn advance(&mut self, rules: &Rules, scene: u64, source: u32) {
         if self.scene != scene {
             self.scene = scene;
@@ -127,7 +127,8 @@ impl Tracker {
         }
     }
 
-    /// The frame was inspected. What was found becomes what comes out: all above the thresholds, and all that is followed.
+    /// The frame was inspected. What was found becomes what comes out: all above the thresholds, and all that is
+    /// followed.
     pub fn follow(
         &mut self,
         rules: &Rules,
@@ -166,8 +167,8 @@ impl Tracker {
         }
     }
 
-    /// The frame passes uninspected. Adds where its objects should be, in a frame of this size in pixels: those that were
-    /// seen in the latest inspected one, with the confidence that they had there.
+    /// The frame passes uninspected. Adds where its objects should be, in a frame of this size in pixels: those that
+    /// were seen in the latest inspected one, with the confidence that they had there.
     pub fn predict(
         &self,
         source: u32,
