@@ -67,9 +67,11 @@ fn draw_20_detections(bencher: Bencher, format: PixelFormat) {
     let detections = detections();
     let mut overlay = Overlay::new(Parts {
         outline: true,
+        fill: false,
         label: true,
         confidence: true,
         track: true,
+        tail: false,
     });
     overlay.draw(&mut frame, &detections, &labels);
     bencher.bench_local(|| overlay.draw(&mut frame, &detections, &labels));

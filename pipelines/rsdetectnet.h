@@ -21,6 +21,8 @@ typedef struct RsDetectNetDetection {
   uint32_t batch_id; /* the frame of a buffer of nvstreammux; 0 in all others */
   uint32_t hash_size; /* bytes of the hash; 0 without hash-size */
   const uint8_t *hash; /* the grey thumbnail, row by row; freed with the buffer's metadata */
+  uint32_t predicted; /* 1 where a tracker expects the object in a frame that was not inspected, else 0 */
+  uint32_t reserved;
 } RsDetectNetDetection;
 
 /* Writes up to CAPACITY detections, best first, and returns how many the buffer has. DETECTIONS may be NULL. */

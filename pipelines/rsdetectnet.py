@@ -45,6 +45,8 @@ class Detection(typing.NamedTuple):
     batch_id: int
     #: The grey thumbnail of the object, row by row, where hash-size asks for it; None elsewhere.
     hash: typing.Optional[bytes] = None
+    #: Whether it was not found but is expected there by a tracker: the frame was not inspected.
+    predicted: bool = False
 
 
 def detections(frame):
@@ -66,6 +68,7 @@ def detections(frame):
             None if each.object_id < 0 else each.object_id,
             each.batch_id,
             ctypes.string_at(each.hash, each.hash_size) if each.hash_size else None,
+            bool(each.predicted),
         )
         for each in found
     ]
@@ -400,6 +403,8 @@ class _Detection(ctypes.Structure):
         ("batch_id", ctypes.c_uint32),
         ("hash_size", ctypes.c_uint32),
         ("hash", ctypes.c_void_p),
+        ("predicted", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
     ]
 
 

@@ -1,10 +1,10 @@
 //! rsdetectnet finds objects in video frames where the frames already are: a GStreamer plugin with the
 //! element `rsdetectnet`, and what applications need to read its results.
 //!
-//! The way of a frame, room by room: [`frame`] borrows its planes, [`preprocess`] writes them into the
-//! network's input, an [`engine`] runs the network, [`decode`] turns its output into [`detection`]s,
-//! and [`meta`] attaches those to the buffer; [`crop`] cuts them out, [`overlay`] draws them, and by its
-//! [`thumbnail`] a frame that looks like the last one needs none of this. [`model`] knows what a model is,
+//! The way of a frame, room by room: [`frame`] borrows its planes, [`preprocess`] writes them into the network's
+//! input, an [`engine`] runs the network, [`decode`] turns its output into [`detection`]s, [`track`] knows them again
+//! from frame to frame, and [`meta`] attaches those to the buffer; [`crop`] cuts them out, [`overlay`] draws them,
+//! and by its [`thumbnail`] a frame that looks like the last one needs none of this. [`model`] knows what a model is,
 //! [`detector`] puts the stages together, and only [`element`] knows pads.
 //!
 //! [`c_api`] gives other languages what they cannot reach through GStreamer.
@@ -26,6 +26,7 @@ pub mod overlay;
 pub mod preprocess;
 pub mod region;
 pub mod thumbnail;
+pub mod track;
 
 pub use detection::{BoundingBox, Detection, OrientedBox};
 pub use meta::crop::{CropDetails, crop_details};

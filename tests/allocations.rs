@@ -58,9 +58,10 @@ fn a_thousand_frames_leave_no_allocation_behind() {
     let plain = element();
     let hashed = element().property("hash-size", 16u32);
     let compared = element().property("skip-unchanged", 1f32);
+    let followed = element().property_from_str("tracker", "bytetrack");
     // ONNX Runtime's bindings make a few small lists for each run; nothing is made for each pixel or candidate. Hashes
     // are copied into each structure that carries them.
-    for (builder, most) in [(plain, 40), (hashed, 45), (compared, 15)] {
+    for (builder, most) in [(plain, 40), (hashed, 45), (compared, 15), (followed, 41)] {
         let (grown, calls_per_frame) = growth(builder.build().unwrap());
         assert!(grown <= 0, "{grown} bytes grew over 1,000 frames");
         assert!(

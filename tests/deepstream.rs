@@ -23,6 +23,7 @@ fn object(label: &str, class_id: i32, rectangle: [f32; 4], confidence: f32) -> O
         detector_box: rectangle,
         tracker_box: [0.0; 4],
         confidence,
+        tracker_confidence: 0.0,
         rectangle,
         border_width: 3,
         border_color: [1.0, 0.0, 0.0, 1.0],
@@ -166,11 +167,77 @@ fn a_batch_of_nvstreammux_gets_each_frame_its_own_and_other_frames_nothing() {
     let cat = Object {
         object_id: 7,
         tracker_box: rectangle,
+        tracker_confidence: 0.75,
         ..object("cat", 0, rectangle, 0.75)
     };
     assert_eq!(frames[0].objects, [dog]);
     assert_eq!(frames[1].objects, [cat]);
     assert!(frames[2].objects.is_empty() && frames[3].objects.is_empty());
+}
+
+#[test]
+fn an_object_that_is_expected_in_a_frame_is_the_tracker_s_alone() {
+    let Some(library) = deepstream() else { return };
+    let mut buffer = gst::Buffer::new();
+    let facts = FrameFacts {
+        predicted: true,
+        ..facts()
+    };
+    let found = [vec![detection(0, 100.0, Some(7))]];
+    let labels = Labels::from_lines("cat");
+    nvds_only().attach(buffer.get_mut().unwrap(), &facts, &found, &labels);
+    let frames = read(library, &buffer).unwrap();
+    let rectangle = [100.0, 20.0, 30.0, 40.0];
+    let expected = Object {
+        object_id: 7,
+        detector_box: [0.0; 4],
+        tracker_box: rectangle,
+        tracker_confidence: 0.75,
+        ..object("cat", 0, rectangle, -0.1)
+    };
+    assert!(!frames[0].inferred);
+    assert_eq!(frames[0].objects, [expected]);
+}
+
+#[test]
+fn what_is_followed_has_its_identity_there_and_in_frames_that_nobody_inspects() {
+    let Some(library) = deepstream() else { return };
+    let element = colors_element("blocks-ssd.onnx")
+        .property_from_str("tracker", "bytetrack")
+        .property("interval", 1u32)
+        .property("metadata", "nvds")
+        .build()
+        .unwrap();
+    let picture = Picture::grey(64, 64).with_block(10, 20, 16, 24, RED);
+    let mut harness = harness(&element, &picture.info());
+    for number in 0..6 {
+        let buffer = harness.push_and_pull(picture.buffer()).unwrap();
+        let frames = read(library, &buffer).unwrap();
+        let inspected = number % 2 == 0;
+        assert_eq!(frames[0].inferred, inspected);
+        let [object] = &frames[0].objects[..] else {
+            panic!("{:?}", frames[0].objects);
+        };
+        assert_eq!(
+            (object.object_id, object.tracker_box),
+            (1, object.rectangle)
+        );
+        assert_eq!(object.detector_box == object.rectangle, inspected);
+        assert_eq!(object.confidence > 0.9, inspected);
+        assert!(object.tracker_confidence > 0.9);
+    }
+}
+
+#[test]
+fn frames_of_a_batch_are_known_by_the_pad_that_they_came_through() {
+    let Some(library) = deepstream() else { return };
+    let mut sources = vec![7];
+    let mut buffer = gst::Buffer::new();
+    gstrsdetectnet::meta::nvds::sources(&buffer, &mut sources);
+    assert!(sources.is_empty());
+    add_batch(library, buffer.get_mut().unwrap(), &[2, 0]);
+    gstrsdetectnet::meta::nvds::sources(&buffer, &mut sources);
+    assert_eq!(sources, [10, 1, 12]);
 }
 
 #[test]
@@ -233,6 +300,7 @@ fn add_batch(library: &Library, buffer: &mut gst::BufferRef, batch_ids: &[u32]) 
             .write(batch_ids.len() as u32);
         for batch_id in batch_ids {
             let frame = acquire(batch);
+            frame.byte_add(40).cast::<u32>().write(*batch_id + 10);
             frame.byte_add(44).cast::<u32>().write(*batch_id);
             add_frame(batch, frame);
         }

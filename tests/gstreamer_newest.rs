@@ -205,9 +205,27 @@ fn a_tracked_detection_relates_to_its_track_and_when_it_was_seen() {
             entry("dog", 200, Some(track(9, 3))),
         ]
     );
+    // One that is expected in a frame which nobody inspected was seen in an earlier one.
+    let mut buffer = gst::Buffer::new();
+    let facts = FrameFacts {
+        running_time: Some(gst::ClockTime::from_seconds(5)),
+        width: 640,
+        height: 480,
+        predicted: true,
+        ..FrameFacts::default()
+    };
+    let expected = [vec![found(0, 14.0, Some(7))]];
+    metadata.attach(buffer.get_mut().unwrap(), &facts, &expected, &labels);
+    assert_eq!(read(&buffer), [entry("cat", 14, Some(track(7, 1)))]);
+    let mut attach = |detections: &[Detection]| {
+        let mut buffer = gst::Buffer::new();
+        let detections = [detections.to_vec()];
+        metadata.attach(buffer.get_mut().unwrap(), &facts, &detections, &labels);
+        read(&buffer)
+    };
     // A hundred tracked objects fit, and metas that were there stay.
     let many: Vec<_> = (0..100).map(|n| found(0, n as f32, Some(n))).collect();
-    assert_eq!(attach(4, &many).len(), 100);
+    assert_eq!(attach(&many).len(), 100);
 }
 
 #[test]

@@ -173,26 +173,6 @@ fn alpha_counts_as_over_black_and_padding_does_not_count() {
     }
 }
 
-/// The pads `src`, `detections` and `crops` of an element that gets pictures like this one, and its bus.
-fn all_outputs(element: &gst::Element, picture: &Picture) -> ([Harness; 3], gst::Bus) {
-    let mut harness = Harness::with_element(element, Some("sink"), Some("src"));
-    let lines = Harness::with_element(element, None, Some("detections"));
-    let crops = Harness::with_element(element, None, Some("crops"));
-    harness.set_src_caps(picture.info().to_caps().unwrap());
-    let mut outputs = [harness, lines, crops];
-    outputs.iter_mut().for_each(Harness::play);
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
-    (outputs, bus)
-}
-
-fn elements_of_bus(bus: &gst::Bus) -> Vec<gst::Structure> {
-    let messages = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element]));
-    messages
-        .map(|message| message.structure().unwrap().to_owned())
-        .collect()
-}
-
 fn bytes_of(structure: &gst::StructureRef) -> Vec<u8> {
     structure.get::<gst::glib::Bytes>("hash").unwrap().to_vec()
 }

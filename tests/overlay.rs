@@ -5,24 +5,28 @@ mod frames;
 
 use frames::{FORMATS, system_frame_mut};
 use gstrsdetectnet::detection::{BoundingBox, Detection};
-use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat};
+use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat, SystemFrameMut};
 use gstrsdetectnet::overlay::color::{Channel, Color};
 use gstrsdetectnet::overlay::layout::{Picture, Shape};
-use gstrsdetectnet::overlay::{Overlay, Parts};
+use gstrsdetectnet::overlay::{Look, Overlay, Parts};
 use proptest::prelude::*;
 
 const OUTLINE: Parts = Parts {
     outline: true,
+    fill: false,
     label: false,
     confidence: false,
     track: false,
+    tail: false,
 };
 
 const ALL: Parts = Parts {
     outline: true,
+    fill: true,
     label: true,
     confidence: true,
     track: true,
+    tail: true,
 };
 
 /// A frame that owns its planes, whose rows are followed by some bytes that are not the frame's.
@@ -73,9 +77,12 @@ impl Canvas {
     }
 
     fn draw(&mut self, parts: Parts, detections: &[Detection], labels: &[&str]) {
+        Overlay::new(parts).draw(&mut self.frame(), detections, labels);
+    }
+
+    fn frame(&mut self) -> SystemFrameMut<'_> {
         let size = (self.width, self.height);
-        let mut frame = system_frame_mut(self.format, self.colorimetry, size, &mut self.planes);
-        Overlay::new(parts).draw(&mut frame, detections, labels);
+        system_frame_mut(self.format, self.colorimetry, size, &mut self.planes)
     }
 
     fn load(&self, plane: usize, byte: usize, y: usize) -> u32 {
@@ -347,6 +354,74 @@ fn a_line_that_covers_half_of_a_chroma_sample_tints_it_by_half() {
 }
 
 #[test]
+fn a_filled_box_lets_through_what_its_alpha_leaves() {
+    let fill = Parts {
+        fill: true,
+        ..Parts::default()
+    };
+    let red = Color::opaque(255, 0, 0);
+    for (fill_alpha, expected) in [
+        (0, [200, 200, 200]),
+        (51, [211, 160, 160]),
+        (255, [255, 0, 0]),
+    ] {
+        let look = Look {
+            parts: fill,
+            fill_alpha,
+            colors: vec![None, Some(red)],
+        };
+        let mut canvas = Canvas::new(PixelFormat::Rgb, 30, 30, 0).grey(200);
+        let object = detection(1, 5.0, 6.0, 10.0, 8.0);
+        Overlay::new(look).draw(&mut canvas.frame(), &[object], &["", "red"]);
+        for (x, y) in (0..30).flat_map(|y| (0..30).map(move |x| (x, y))) {
+            let inside = (5..15).contains(&x) && (6..14).contains(&y);
+            let wanted = if inside { expected } else { [200; 3] };
+            assert_eq!(canvas.rgb(x, y), wanted.map(f64::from), "{x} {y}");
+        }
+    }
+}
+
+#[test]
+fn a_tail_follows_its_object_fades_with_age_and_is_nobody_else_s() {
+    let tail = Parts {
+        tail: true,
+        ..Parts::default()
+    };
+    let mut overlay = Overlay::new(Look {
+        colors: vec![Some(Color::WHITE)],
+        ..tail.into()
+    });
+    let at = |x: u8, object_id| Detection {
+        object_id,
+        ..detection(0, f32::from(x), 40.0, 20.0, 20.0)
+    };
+    let mut drawn = Canvas::new(PixelFormat::Gray8, 200, 100, 0);
+    for step in 0..40u8 {
+        drawn = Canvas::new(PixelFormat::Gray8, 200, 100, 0).grey(0);
+        let objects = [at(10 + 4 * step, Some(7)), at(170 - 4 * step, None)];
+        overlay.draw(&mut drawn.frame(), &objects, &["white"]);
+    }
+    let black = Color::BLACK.sample(Channel::Luma, drawn.colorimetry, 8);
+    // The middle is at 20, 24, … 176: 31 pieces of 4 pixels in the row of the middle are left of the last.
+    let row: Vec<_> = (0..200)
+        .map(|x| drawn.sample(Channel::Luma, x, 50))
+        .collect();
+    let (first, last) = (176 - 31 * 4, 176);
+    assert!(
+        row[..first]
+            .iter()
+            .chain(&row[last..])
+            .all(|luma| *luma == black)
+    );
+    assert!(row[first..last].iter().all(|luma| *luma > black));
+    assert!(row[first..last].is_sorted());
+    assert!(row[last - 1] > 2 * row[first]);
+    let rest = (0..200).flat_map(|x| (0..100).map(move |y| (x, y)));
+    let mut rest = rest.filter(|(_, y)| *y != 50);
+    assert!(rest.all(|(x, y)| drawn.sample(Channel::Luma, x, y) == black));
+}
+
+#[test]
 fn every_format_shows_the_same_picture() {
     let detections = [
         detection(1, 20.0, 30.0, 80.0, 60.0),
@@ -467,7 +542,7 @@ prop_compose! {
         class_id in prop_oneof![0..4u32, any::<u32>()],
         confidence in prop_oneof![0f32..1.0, any::<f32>()],
         [x, y, width, height] in std::array::from_fn(|_| any_coordinate()),
-        object_id in any::<Option<u64>>(),
+        object_id in prop_oneof![any::<Option<u64>>(), (0..3u64).prop_map(Some)],
     ) -> Detection {
         Detection {
             class_id,
@@ -494,20 +569,26 @@ proptest! {
         height in prop_oneof![0..4usize, 0..60usize],
         padding in 0..9usize,
         full_range in any::<bool>(),
-        parts in any::<[bool; 4]>(),
-        detections in proptest::collection::vec(any_detection(), 0..6),
+        parts in any::<[bool; 6]>(),
+        fill_alpha in any::<u8>(),
+        // Those of earlier frames first, which leave their tails.
+        frames in proptest::collection::vec(proptest::collection::vec(any_detection(), 0..6), 1..4),
         label in "\\PC{0,8}|[a-z\\x00-\\x1f]{0,40}",
     ) {
-        let [outline, label_part, confidence, track] = parts;
-        let parts = Parts { outline, label: label_part, confidence, track };
+        let [outline, fill, label_part, confidence, track, tail] = parts;
+        let parts = Parts { outline, fill, label: label_part, confidence, track, tail };
+        let colors = vec![None, Some(Color::opaque(1, 200, 77))];
+        let look = Look { parts, fill_alpha, colors };
         let labels = [label.as_str(), "Person", "Caf\u{e9}"];
         let mut canvas = Canvas::new(format, width, height, padding);
         canvas.colorimetry = Colorimetry { matrix: ColorMatrix::Bt709, full_range };
         let mut expected = canvas.clone();
-        let mut picture = Picture::default();
-        picture.lay_out(parts, &detections, &labels, width, height);
-        draw_by_the_rules(&mut expected, &picture);
-        canvas.draw(parts, &detections, &labels);
+        let (mut overlay, mut same) = (Overlay::new(look.clone()), Overlay::new(look));
+        for detections in &frames {
+            let picture = overlay.picture(detections, &labels, width, height);
+            draw_by_the_rules(&mut expected, picture);
+            same.draw(&mut canvas.frame(), detections, &labels);
+        }
         prop_assert!(canvas == expected);
     }
 }

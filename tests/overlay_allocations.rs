@@ -1,4 +1,4 @@
-//! Drawing into one frame after the other allocates nothing.
+//! Drawing into one frame after the other allocates nothing, once tails have their length.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -34,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 #[test]
-fn from_the_second_frame_on_nothing_is_allocated() {
+fn once_tails_have_their_length_nothing_is_allocated() {
     let (width, height) = (640, 480);
     let (mut luma, mut chroma) = (vec![0; width * height], vec![0; width * height / 2]);
     let planes = [
@@ -73,9 +73,11 @@ fn from_the_second_frame_on_nothing_is_allocated() {
     };
     let mut overlay = Overlay::new(Parts {
         outline: true,
+        fill: true,
         label: true,
         confidence: true,
         track: true,
+        tail: true,
     });
     let on_gpu = DeviceFrame {
         format: PixelFormat::Nv12,
@@ -93,9 +95,11 @@ fn from_the_second_frame_on_nothing_is_allocated() {
         cuda::primitives(picture, &on_gpu, &mut primitives);
         assert!(!primitives.is_empty());
     };
-    draw(0.0);
+    for moved in 0..40u8 {
+        draw(moved.into());
+    }
     let before = ALLOCATIONS.get();
-    for moved in 1..20u8 {
+    for moved in 40..60u8 {
         draw(moved.into());
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);

@@ -27,10 +27,13 @@ pub struct CDetection {
     pub hash_size: u32,
     /// Bytes of the buffer's metadata.
     pub hash: *const u8,
+    /// 1 where the object was not found but is expected there, else 0.
+    pub predicted: u32,
+    pub reserved: u32,
 }
 
 const _: () =
-    assert!(size_of::<CDetection>() == 56 && std::mem::offset_of!(CDetection, object_id) == 32);
+    assert!(size_of::<CDetection>() == 64 && std::mem::offset_of!(CDetection, object_id) == 32);
 
 /// Writes up to `capacity` detections and returns how many there are.
 ///
@@ -77,5 +80,7 @@ fn plain(found: &roi::LabeledDetection) -> CDetection {
         batch_id: found.batch_id.unwrap_or(0),
         hash_size: hash.len() as u32,
         hash: hash.as_ptr(),
+        predicted: found.predicted.into(),
+        reserved: 0,
     }
 }

@@ -23,13 +23,26 @@ impl RsDetectNet {
                     return false;
                 };
                 if let Some(streaming) = lock(&self.streaming).as_mut() {
+                    let size = |format: &Format| format.shape.size();
+                    if streaming.format.as_ref().map(size) != Some(size(&format)) {
+                        streaming.scenes.change();
+                    }
                     streaming.format = Some(format);
                     streaming.forget_past();
                 }
             }
+            gst::EventView::StreamStart(start) => {
+                if let Some(streaming) = lock(&self.streaming).as_mut() {
+                    streaming.scenes.stream_started(start.stream_id());
+                }
+            }
             gst::EventView::Segment(segment) => {
                 if let Some(streaming) = lock(&self.streaming).as_mut() {
-                    streaming.segment = segment.segment().clone().downcast().ok();
+                    let segment = segment.segment().clone().downcast().ok();
+                    if streaming.segment != segment {
+                        streaming.scenes.change();
+                    }
+                    streaming.segment = segment;
                     streaming.forget_past();
                 }
             }
@@ -38,6 +51,7 @@ impl RsDetectNet {
                 *lock(&self.quality) = Quality::default();
                 if let Some(streaming) = lock(&self.streaming).as_mut() {
                     streaming.segment = None;
+                    streaming.scenes.change();
                     streaming.forget_past();
                 }
             }

@@ -16,6 +16,7 @@ use crate::frame::{DeviceFrame, FrameError};
 use crate::lock;
 use crate::thumbnail::Thumbnails;
 use crate::thumbnail::cuda::ThumbnailError;
+use crate::track::Sighting;
 
 /// Why a frame could not be inspected.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,8 @@ pub(super) struct Room {
     /// By frame of a buffer; only batches of nvstreammux have more than one.
     pub detections: Vec<Vec<Detection>>,
     pub device_frames: Vec<DeviceFrame>,
+    /// What the detections were chosen from, where objects are followed; by frame as they are.
+    pub sightings: Vec<Sighting>,
     /// The thumbnails with which the frame was compared.
     pub look: Vec<u8>,
     /// What users see of the frame.

@@ -22,6 +22,7 @@ mod loading;
 mod memory;
 mod output_settings;
 mod outputs;
+mod overlay_settings;
 mod passage;
 mod producer;
 mod quality;
@@ -32,6 +33,8 @@ mod settings;
 mod sharing_settings;
 mod statistics;
 mod streaming;
+mod tracking;
+mod tracking_settings;
 
 use gst::glib;
 use gst::prelude::*;
@@ -65,6 +68,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         settings::Backend::static_type(),
         gpu_settings::Precision::static_type(),
         settings::Scaling::static_type(),
+        tracking_settings::TrackerKind::static_type(),
         lateness_settings::LatePolicy::static_type(),
         branch::queue::Overflow::static_type(),
         crate::crop::render::CropResize::static_type(),

@@ -8,14 +8,15 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::imp::{CAT, RsDetectNet};
-use super::inspection::{Found, InspectError, Inspector};
+use super::inspection::{InspectError, Inspector};
 use super::lateness_settings::LatePolicy;
 use super::ledger::Ticket;
 use super::lineup::Item;
 use super::outputs::Overflows;
 use super::producer::Produced;
 use super::statistics::Fate;
-use super::streaming::{Stage, Streaming, Transit};
+use super::streaming::{Shown, Stage, Streaming, Transit};
+use super::tracking::Following;
 use crate::frame::gstcuda::CudaContext;
 use crate::lock;
 use crate::meta::message::FrameFacts;
@@ -23,16 +24,23 @@ use crate::meta::message::FrameFacts;
 /// What must happen to a frame besides being passed on, once no lock is held.
 #[derive(Default)]
 struct Aftermath {
-    detections: Option<gst::Structure>,
+    shown: Shown,
     /// The frame was late by this much.
     late: Option<gst::ClockTime>,
     bad_settings: Option<String>,
-    not_drawn: Option<&'static str>,
-    doubt: Option<String>,
     not_cut: Option<String>,
     /// What the request pads get.
     produced: Produced,
     overflows: Overflows,
+}
+
+/// What is known of a frame when it comes in.
+struct Arrival {
+    decision: Decision,
+    facts: FrameFacts<'static>,
+    following: Option<Following>,
+    /// Why settings that were to hold from now on do not.
+    bad_settings: Option<String>,
 }
 
 /// What is to happen to a frame that came in.
@@ -63,8 +71,8 @@ impl RsDetectNet {
 
     /// Decides what is to happen to a frame, and begins with it.
     fn take_in(&self, buffer: gst::Buffer, ticket: Ticket) -> Result<Transit, gst::FlowError> {
-        let (decision, facts, bad_settings) = self.decide(&buffer)?;
-        let stage = match decision {
+        let arrival = self.decide(&buffer)?;
+        let stage = match arrival.decision {
             Decision::Pass => Stage::Passing,
             Decision::TooLate(late, policy) => Stage::Late(late, policy),
             Decision::Inspect => {
@@ -83,9 +91,10 @@ impl RsDetectNet {
         Ok(Transit {
             buffer,
             ticket,
-            facts,
+            facts: arrival.facts,
             stage,
-            bad_settings,
+            following: arrival.following,
+            bad_settings: arrival.bad_settings,
         })
     }
 
@@ -125,11 +134,8 @@ impl RsDetectNet {
         gst::FlowError::Error
     }
 
-    /// What is to happen to a frame, what is known of it, and why settings that were to hold from now on do not.
-    fn decide(
-        &self,
-        buffer: &gst::BufferRef,
-    ) -> Result<(Decision, FrameFacts<'static>, Option<String>), gst::FlowError> {
+    /// What is to happen to a frame, and what is known of it.
+    fn decide(&self, buffer: &gst::BufferRef) -> Result<Arrival, gst::FlowError> {
         let mut streaming = lock(&self.streaming);
         let streaming = streaming.as_mut().ok_or(gst::FlowError::Flushing)?;
         let mut bad_settings = None;
@@ -148,7 +154,12 @@ impl RsDetectNet {
             Some(late) => Decision::TooLate(late, streaming.late_policy),
             None => Decision::Inspect,
         };
-        Ok((decision, facts, bad_settings))
+        Ok(Arrival {
+            decision,
+            facts,
+            following: streaming.scenes.following(&streaming.format),
+            bad_settings,
+        })
     }
 
     /// By how much a frame is too late to be inspected: as downstream says, or by the clock.
@@ -174,32 +185,47 @@ impl RsDetectNet {
             ticket,
             facts,
             stage,
+            following,
             bad_settings,
         } = transit;
+        let following = following.as_ref();
         let mut aftermath = Aftermath {
             bad_settings,
             ..Aftermath::default()
         };
-        let fate = match stage {
-            Stage::Passing => Fate::Skipped,
-            Stage::Late(late, policy) => {
+        let passed = match stage {
+            Stage::Passing => self
+                .pass(following, &facts, &mut buffer, &mut aftermath)?
+                .map(|shown| (Fate::Skipped, shown)),
+            Stage::Late(late, LatePolicy::SkipInference) => {
                 aftermath.late = Some(late);
-                match policy {
-                    LatePolicy::SkipInference => Fate::Late,
-                    LatePolicy::Drop => Fate::Dropped,
-                }
+                self.pass(following, &facts, &mut buffer, &mut aftermath)?
+                    .map(|shown| (Fate::Late, shown))
             }
-            Stage::Inspecting(inspection) => {
-                let found = inspection.wait().map_err(InspectError::from);
-                let completed = match found {
-                    Ok(found) => self.complete(found, &facts, &mut buffer, &mut aftermath)?,
-                    Err(error) => Err(error),
-                };
-                match completed {
-                    Ok(fate) => fate,
-                    Err(error) => return Err(self.fail(ticket, &error)),
+            Stage::Late(late, LatePolicy::Drop) => {
+                aftermath.late = Some(late);
+                if let (Some(following), Some(streaming)) =
+                    (following, lock(&self.streaming).as_mut())
+                {
+                    streaming.drop_frame(following, &buffer);
                 }
+                Ok((Fate::Dropped, Shown::default()))
             }
+            Stage::Inspecting(inspection) => match inspection.wait() {
+                Ok(found) => self
+                    .with_streaming(&mut aftermath, |streaming| {
+                        streaming.complete(found, following, &facts, &mut buffer)
+                    })?
+                    .map(|inspected| (inspected.fate, inspected.shown)),
+                Err(error) => Err(error.into()),
+            },
+        };
+        let fate = match passed {
+            Ok((fate, shown)) => {
+                aftermath.shown = shown;
+                fate
+            }
+            Err(error) => return Err(self.fail(ticket, &error)),
         };
         gst::trace!(CAT, imp = self, "{:?}: {fate:?}", buffer.pts());
         lock(&self.statistics).add(Instant::now(), fate);
@@ -220,28 +246,38 @@ impl RsDetectNet {
         }
     }
 
-    /// Attaches what was found in a frame, and makes what the request pads get of it.
-    fn complete(
+    /// Has what is expected in a frame that passes uninspected attached to it.
+    fn pass(
         &self,
-        found: Found,
-        facts: &FrameFacts,
+        following: Option<&Following>,
+        facts: &FrameFacts<'_>,
         buffer: &mut gst::Buffer,
         aftermath: &mut Aftermath,
-    ) -> Result<Result<Fate, InspectError>, gst::FlowError> {
+    ) -> Result<Result<Shown, InspectError>, gst::FlowError> {
+        match following {
+            None => Ok(Ok(Shown::default())),
+            Some(following) => self.with_streaming(aftermath, |streaming| {
+                streaming.pass(following, facts, buffer)
+            }),
+        }
+    }
+
+    /// Has something done with a frame that says what its objects are, and takes what the request pads get of it.
+    fn with_streaming<T>(
+        &self,
+        aftermath: &mut Aftermath,
+        show: impl FnOnce(&mut Streaming) -> Result<T, InspectError>,
+    ) -> Result<Result<T, InspectError>, gst::FlowError> {
         let mut streaming = lock(&self.streaming);
         let streaming = streaming.as_mut().ok_or(gst::FlowError::Flushing)?;
         aftermath.overflows = streaming.producer.overflows();
         streaming.producer.wanted = self.outputs.wanted(aftermath.overflows);
-        let inspected = match streaming.complete(found, facts, buffer) {
-            Ok(inspected) => inspected,
-            Err(error) => return Ok(Err(error)),
-        };
-        aftermath.detections = inspected.message;
-        aftermath.not_drawn = inspected.not_drawn;
-        aftermath.doubt = inspected.doubt;
-        aftermath.produced = streaming.producer.take();
-        aftermath.not_cut = aftermath.produced.not_cut.take();
-        Ok(Ok(inspected.fate))
+        let shown = show(streaming);
+        if shown.is_ok() {
+            aftermath.produced = streaming.producer.take();
+            aftermath.not_cut = aftermath.produced.not_cut.take();
+        }
+        Ok(shown)
     }
 
     /// One round of the thread of the pad `src`.
@@ -305,14 +341,14 @@ impl RsDetectNet {
                 ("{problem}; the earlier settings stay in force")
             );
         }
-        if let Some(doubt) = aftermath.doubt {
+        if let Some(doubt) = aftermath.shown.doubt {
             gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{doubt}"));
         }
-        let not_drawn = aftermath.not_drawn.map(str::to_owned);
+        let not_drawn = aftermath.shown.not_drawn.map(str::to_owned);
         for reason in [not_drawn, aftermath.not_cut].into_iter().flatten() {
             gst::element_imp_warning!(self, gst::StreamError::Format, ("{reason}"));
         }
-        if let Some(structure) = aftermath.detections {
+        if let Some(structure) = aftermath.shown.message {
             let message = gst::message::Element::builder(structure).src(&*element);
             let _ = element.post_message(message.build());
         }

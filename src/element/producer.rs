@@ -25,7 +25,7 @@ use crate::meta::json;
 use crate::meta::message::FrameFacts;
 use crate::model::Labels;
 
-/// A frame that has been inspected, before anything is drawn into it.
+/// A frame that has been inspected, or whose objects are predicted, before anything is drawn into it.
 pub(super) struct InspectedFrame<'a> {
     pub format: &'a Format,
     pub buffer: &'a gst::Buffer,
@@ -97,8 +97,9 @@ impl Producer {
         if self.wanted.line && (!empty || self.settings.json_empty) {
             self.produced.line = self.line(frame);
         }
-        // What is repeated was cut out of the frame in which it was found.
-        if empty || frame.facts.repeated || !self.wanted.crops {
+        // What is repeated was cut out of the frame in which it was found, and what is expected was not found.
+        let found_here = !empty && !frame.facts.repeated && !frame.facts.predicted;
+        if !found_here || !self.wanted.crops {
             return Ok(());
         }
         match frame.format.memory {

@@ -12,17 +12,19 @@ use super::gpu_settings::GpuSettings;
 use super::hash_settings::HashSettings;
 use super::lateness_settings::LatenessSettings;
 use super::output_settings::OutputSettings;
+use super::overlay_settings::OverlaySettings;
 use super::region_settings::RegionSettings;
 use super::sharing_settings::SharingSettings;
+use super::tracking_settings::TrackingSettings;
 use crate::decode::Selection;
 use crate::decode::classes::{ClassFilter, ClassFilterError};
 use crate::decode::cuda::MAX_DETECTIONS;
 use crate::detector::{self, DetectorOptions, Search};
 use crate::meta::{Choice, Kinds, MetadataError};
 use crate::model::Labels;
-use crate::overlay::Parts;
 use crate::preprocess::Shrinking;
 use crate::region::RegionError;
+use crate::track::Rules;
 
 /// Which engine runs the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
@@ -69,7 +71,6 @@ pub(super) struct Settings {
     pub max_detections: u32,
     pub classes: Option<String>,
     pub interval: u32,
-    pub overlay: String,
     pub metadata: String,
     pub post_messages: bool,
     pub qos: bool,
@@ -77,6 +78,8 @@ pub(super) struct Settings {
     pub decoding: DecodingSettings,
     pub region: RegionSettings,
     pub sharing: SharingSettings,
+    pub tracking: TrackingSettings,
+    pub overlay: OverlaySettings,
     pub lateness: LatenessSettings,
     pub hash: HashSettings,
     pub outputs: OutputSettings,
@@ -95,7 +98,6 @@ impl Default for Settings {
             max_detections: 100,
             classes: None,
             interval: 0,
-            overlay: "none".into(),
             metadata: "auto".into(),
             post_messages: false,
             qos: true,
@@ -103,6 +105,8 @@ impl Default for Settings {
             decoding: DecodingSettings::default(),
             region: RegionSettings::default(),
             sharing: SharingSettings::default(),
+            tracking: TrackingSettings::default(),
+            overlay: OverlaySettings::default(),
             lateness: LatenessSettings::default(),
             hash: HashSettings::default(),
             outputs: OutputSettings::default(),
@@ -117,8 +121,12 @@ pub(super) enum SettingsError {
     Classes(#[from] ClassFilterError),
     #[error("crop-{0}")]
     CropClasses(ClassFilterError),
-    #[error("overlay: '{0}' is none of box, label, confidence, track, none")]
+    #[error("overlay: '{0}' is none of box, line, fill, label, confidence, track, tail, none")]
     Overlay(String),
+    #[error("overlay-colors: '{0}' is no colour: write person:#ff0000,car:#00ff00,#808080")]
+    Color(String),
+    #[error("overlay-colors: the model has no class '{0}'")]
+    ColorOfNoClass(String),
     #[error("metadata: '{0}' is none of roi, analytics, nvds, and neither auto nor none alone")]
     MetadataWord(String),
     #[error(transparent)]
@@ -155,12 +163,20 @@ impl Settings {
         }
     }
 
-    /// What is looked for, and where.
-    pub fn search(&self, labels: &Labels) -> Result<Search, SettingsError> {
-        Ok(Search {
-            selection: Arc::new(self.selection(labels)?),
+    /// What is looked for, and where; where objects are followed, by these rules.
+    pub fn search(&self, labels: &Labels) -> Result<(Search, Option<Rules>), SettingsError> {
+        let mut selection = self.selection(labels)?;
+        let method = self.tracking.method();
+        let thresholds = selection.thresholds.clone();
+        let rules = method.map(|method| Rules { method, thresholds });
+        if let Some(rules) = &rules {
+            selection.thresholds = rules.least_thresholds();
+        }
+        let search = Search {
+            selection: Arc::new(selection),
             view: Arc::new(self.region.view()?),
-        })
+        };
+        Ok((search, rules))
     }
 
     fn selection(&self, labels: &Labels) -> Result<Selection, SettingsError> {
@@ -173,23 +189,7 @@ impl Settings {
         })
     }
 
-    /// What `overlay=box,label,confidence` asks for; `+` and `|` separate as well.
-    pub fn overlay_parts(&self) -> Result<Parts, SettingsError> {
-        let mut parts = Parts::default();
-        for word in words(&self.overlay) {
-            match word {
-                "none" => {}
-                "box" => parts.outline = true,
-                "label" => parts.label = true,
-                "confidence" => parts.confidence = true,
-                "track" => parts.track = true,
-                other => return Err(SettingsError::Overlay(other.into())),
-            }
-        }
-        Ok(parts)
-    }
-
-    /// What `metadata=roi,analytics` asks for, written as `overlay` is.
+    /// What `metadata=roi,analytics` asks for; `+` and `|` separate as well.
     pub fn metadata_kinds(&self) -> Result<Kinds, SettingsError> {
         match self.metadata.trim() {
             "auto" => return Ok(Kinds::Auto),
@@ -216,6 +216,8 @@ impl Settings {
             specs.extend(DecodingSettings::default().specs());
             specs.extend(selection_specs(&Settings::default()));
             specs.extend(RegionSettings::default().specs());
+            specs.extend(TrackingSettings::default().specs());
+            specs.extend(OverlaySettings::default().specs());
             specs.extend(output_specs(&Settings::default()));
             specs.extend(LatenessSettings::default().specs());
             specs.extend(HashSettings::default().specs());
@@ -238,7 +240,6 @@ impl Settings {
             "max-detections" => self.max_detections.to_value(),
             "classes" => self.classes.to_value(),
             "interval" => self.interval.to_value(),
-            "overlay" => self.overlay.to_value(),
             "metadata" => self.metadata.to_value(),
             "post-messages" => self.post_messages.to_value(),
             "qos" => self.qos.to_value(),
@@ -248,6 +249,8 @@ impl Settings {
                     .or_else(|| self.decoding.value(name))
                     .or_else(|| self.region.value(name))
                     .or_else(|| self.sharing.value(name))
+                    .or_else(|| self.tracking.value(name))
+                    .or_else(|| self.overlay.value(name))
                     .or_else(|| self.lateness.value(name))
                     .or_else(|| self.hash.value(name))
                     .or_else(|| self.outputs.value(name));
@@ -273,7 +276,6 @@ impl Settings {
             "max-detections" => take(&mut self.max_detections, value),
             "classes" => take(&mut self.classes, value),
             "interval" => take(&mut self.interval, value),
-            "overlay" => take_text(&mut self.overlay, value, Self::default().overlay),
             "metadata" => take_text(&mut self.metadata, value, Self::default().metadata),
             "post-messages" => take(&mut self.post_messages, value),
             "qos" => take(&mut self.qos, value),
@@ -281,6 +283,8 @@ impl Settings {
                 || self.decoding.set(name, value)
                 || self.region.set(name, value)
                 || self.sharing.set(name, value)
+                || self.tracking.set(name, value)
+                || self.overlay.set(name, value)
                 || self.lateness.set(name, value)
                 || self.hash.set(name, value) => {}
             _ => self.outputs.set(name, value),
@@ -289,7 +293,7 @@ impl Settings {
 }
 
 /// The words of a list that commas, `+` or `|` separate.
-fn words(list: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(list: &str) -> impl Iterator<Item = &str> {
     list.split([',', '+', '|'])
         .map(str::trim)
         .filter(|word| !word.is_empty())
@@ -383,12 +387,6 @@ fn selection_specs(default: &Settings) -> Vec<glib::ParamSpec> {
 
 fn output_specs(default: &Settings) -> Vec<glib::ParamSpec> {
     vec![
-        glib::ParamSpecString::builder("overlay")
-            .nick("Overlay")
-            .blurb("What is drawn into the frame: none, or any of box, label, confidence, track, separated by commas")
-            .default_value(Some(default.overlay.as_str()))
-            .mutable_playing()
-            .build(),
         glib::ParamSpecString::builder("metadata")
             .nick("Metadata")
             .blurb(
@@ -437,28 +435,6 @@ mod tests {
         changed.set("model", &None::<String>.to_value());
         assert_eq!(changed.threshold, 0.25);
         assert_eq!(changed.model, "ssd-mobilenet-v2");
-    }
-
-    #[test]
-    fn overlay_words_may_be_separated_in_any_usual_way() {
-        let parts = |text: &str| {
-            let overlay = text.into();
-            Settings {
-                overlay,
-                ..Settings::default()
-            }
-            .overlay_parts()
-        };
-        let all = Parts {
-            outline: true,
-            label: true,
-            confidence: true,
-            track: false,
-        };
-        assert_eq!(parts("box,label,confidence"), Ok(all));
-        assert_eq!(parts("box+label|confidence"), Ok(all));
-        assert_eq!(parts("none"), Ok(Parts::default()));
-        assert!(parts("boxes").unwrap_err().to_string().contains("'boxes'"));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::memory::Format;
 use super::producer::{InspectedFrame, Producer};
 use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
-use crate::detector::{Detector, Drawing, Frames, Search, Streams};
+use super::tracking::{Followed, Following, Scenes};
+use crate::detector::{Detector, Drawing, Frames, Search, Streams, Timings};
 use crate::frame::DeviceStorage;
 use crate::frame::cuda::CudaFrame;
 use crate::frame::memory::Memory;
@@ -21,7 +22,7 @@ use crate::lock;
 use crate::meta::Metadata;
 use crate::meta::message::{self, FrameFacts};
 use crate::model::ModelInfoError;
-use crate::overlay::{Overlay, Parts};
+use crate::overlay::Overlay;
 
 /// A frame that was taken in, on its way downstream.
 pub(super) struct Transit {
@@ -29,6 +30,8 @@ pub(super) struct Transit {
     pub ticket: Ticket,
     pub facts: FrameFacts<'static>,
     pub stage: Stage,
+    /// None where objects are not followed.
+    pub following: Option<Following>,
     /// Settings that were to hold from this frame on, and why they do not.
     pub bad_settings: Option<String>,
 }
@@ -49,6 +52,12 @@ pub(super) enum Stage {
 /// What became of a frame that was inspected.
 pub(super) struct Inspected {
     pub fate: Fate,
+    pub shown: Shown,
+}
+
+/// What is to be said of a frame whose objects are known.
+#[derive(Default)]
+pub(super) struct Shown {
     /// What `post-messages` posts.
     pub message: Option<gst::Structure>,
     /// Why nothing was drawn, the first time.
@@ -78,6 +87,8 @@ pub(super) struct Streaming {
     /// Only the thread that brings frames looks at them.
     comparer: Arc<Mutex<Comparer>>,
     hasher: Hasher,
+    pub scenes: Scenes,
+    followed: Followed,
     /// What was found in the last inspected frame.
     last: Room,
     unused: Vec<Room>,
@@ -92,7 +103,7 @@ pub(super) struct Streaming {
 impl Streaming {
     pub fn new(detector: Detector, settings: &Settings) -> Result<Self, SettingsError> {
         let mut streaming = Self {
-            search: settings.search(detector.labels())?,
+            search: settings.search(detector.labels())?.0,
             detector: Arc::new(detector),
             overlay: None,
             warned_of_overlay: false,
@@ -108,6 +119,8 @@ impl Streaming {
             plan: settings.hash.plan(),
             comparer: Arc::default(),
             hasher: Hasher::default(),
+            scenes: Scenes::default(),
+            followed: Followed::default(),
             last: Room::default(),
             unused: Vec::new(),
             producer: Producer::default(),
@@ -120,13 +133,18 @@ impl Streaming {
 
     /// Takes over settings that may change while playing; on an error the earlier ones stay.
     pub fn apply(&mut self, settings: &Settings) -> Result<(), SettingsError> {
-        let search = settings.search(self.detector.labels())?;
-        let parts = settings.overlay_parts()?;
-        let crop_rules = settings.outputs.crop_rules(self.detector.labels())?;
+        let labels = self.detector.labels();
+        let (search, rules) = settings.search(labels)?;
+        let look = settings.overlay.look(labels)?;
+        let crop_rules = settings.outputs.crop_rules(labels)?;
         self.metadata.choose(settings.metadata_kinds()?)?;
         self.producer.apply(&settings.outputs, crop_rules);
         self.search = search;
-        self.overlay = (parts != Parts::default()).then(|| Overlay::new(parts));
+        self.scenes.apply(rules);
+        match &mut self.overlay {
+            Some(overlay) if look.is_anything() => overlay.change(look),
+            overlay => *overlay = look.is_anything().then(|| Overlay::new(look)),
+        }
         self.post_messages = settings.post_messages;
         self.interval = settings.interval;
         self.to_skip = self.to_skip.min(self.interval);
@@ -199,11 +217,12 @@ impl Streaming {
         }
     }
 
-    /// Attaches what was found, or what was found in the last inspected frame, and draws it. Frames come in the order in
-    /// which they were taken in.
+    /// Attaches what was found, or what was found in the last inspected frame, and draws it. Frames come in the order
+    /// in which they were taken in.
     pub fn complete(
         &mut self,
         found: Found,
+        following: Option<&Following>,
         facts: &FrameFacts<'_>,
         buffer: &mut gst::Buffer,
     ) -> Result<Inspected, InspectError> {
@@ -218,40 +237,25 @@ impl Streaming {
         if timings.is_none() {
             std::mem::swap(&mut room, &mut self.last);
             room.thumbnails.replace_frames(&self.last.look);
-        } else if plan.shown {
+        }
+        if let Some(following) = following {
+            let repeated = timings.is_none();
+            self.followed
+                .inspected(following, buffer, repeated, &mut room);
+        }
+        if timings.is_some() && plan.shown {
             self.hash(&format, plan, buffer, &mut room)?;
         }
         let hash = looked + start.elapsed();
         let start = Instant::now();
+        let thumbnails = std::mem::take(&mut room.thumbnails);
         let facts = FrameFacts {
             repeated: timings.is_none(),
-            thumbnails: plan.shown.then_some(&room.thumbnails),
+            thumbnails: plan.shown.then_some(&thumbnails),
             ..*facts
         };
-        let labels = self.detector.labels();
-        let detections = &room.detections;
-        self.producer.frame_inspected(&InspectedFrame {
-            format: &format,
-            buffer,
-            context: self.detector.context(),
-            facts,
-            timings: timings.unwrap_or_default(),
-            detections,
-            labels,
-        })?;
-        if self.metadata.applies_to(buffer, &facts, detections) {
-            self.metadata
-                .attach(buffer.make_mut(), &facts, detections, labels);
-        }
-        let message = || message::structure(&facts, detections, labels);
-        let message = self.post_messages.then(message);
-        let not_drawn = match self.draw(&format, buffer, &mut room)? {
-            Drawn::Never(reason) if !self.warned_of_overlay => {
-                self.warned_of_overlay = true;
-                Some(reason)
-            }
-            _ => None,
-        };
+        let shown = self.show(&format, &facts, timings, buffer, &mut room)?;
+        room.thumbnails = thumbnails;
         let fate = match timings {
             None => Fate::Unchanged { hash },
             Some(timings) => Fate::Inspected {
@@ -262,8 +266,74 @@ impl Streaming {
             },
         };
         self.unused.push(std::mem::replace(&mut self.last, room));
-        Ok(Inspected {
-            fate,
+        Ok(Inspected { fate, shown })
+    }
+
+    /// A frame passes uninspected: what is expected in it is attached and drawn, unless the frame is empty itself.
+    pub fn pass(
+        &mut self,
+        following: &Following,
+        facts: &FrameFacts<'_>,
+        buffer: &mut gst::Buffer,
+    ) -> Result<Shown, InspectError> {
+        let is_gap = buffer.flags().contains(gst::BufferFlags::GAP);
+        let Some(format) = following.format.as_ref().filter(|_| !is_gap) else {
+            self.followed.advance(following, buffer);
+            return Ok(Shown::default());
+        };
+        let mut room = self.unused.pop().unwrap_or_default();
+        self.followed.passed(following, buffer, &mut room);
+        let facts = FrameFacts {
+            predicted: true,
+            ..*facts
+        };
+        let shown = match room.detections.iter().all(Vec::is_empty) {
+            true => Ok(Shown::default()),
+            false => self.show(format, &facts, None, buffer, &mut room),
+        };
+        self.unused.push(room);
+        shown
+    }
+
+    /// A frame is dropped, and time goes on.
+    pub fn drop_frame(&mut self, following: &Following, buffer: &gst::BufferRef) {
+        self.followed.advance(following, buffer);
+    }
+
+    /// Attaches the objects of a frame, makes what the pads get of them, and draws them.
+    fn show(
+        &mut self,
+        format: &Format,
+        facts: &FrameFacts<'_>,
+        timings: Option<Timings>,
+        buffer: &mut gst::Buffer,
+        room: &mut Room,
+    ) -> Result<Shown, InspectError> {
+        let labels = self.detector.labels();
+        let detections = &room.detections;
+        self.producer.frame_inspected(&InspectedFrame {
+            format,
+            buffer,
+            context: self.detector.context(),
+            facts: *facts,
+            timings: timings.unwrap_or_default(),
+            detections,
+            labels,
+        })?;
+        if self.metadata.applies_to(buffer, facts, detections) {
+            self.metadata
+                .attach(buffer.make_mut(), facts, detections, labels);
+        }
+        let message = || message::structure(facts, detections, labels);
+        let message = self.post_messages.then(message);
+        let not_drawn = match self.draw(format, buffer, room)? {
+            Drawn::Never(reason) if !self.warned_of_overlay => {
+                self.warned_of_overlay = true;
+                Some(reason)
+            }
+            _ => None,
+        };
+        Ok(Shown {
             message,
             not_drawn,
             doubt: self.new_doubt(),
@@ -293,6 +363,7 @@ impl Streaming {
             device_frames,
             look,
             thumbnails,
+            ..
         } = room;
         let context = detector.context();
         let mut hash = |frames| hasher.hash(plan, frames, context, look, detections, thumbnails);
@@ -392,6 +463,7 @@ impl Streaming {
             width,
             height,
             repeated: false,
+            predicted: false,
             thumbnails: None,
         }
     }

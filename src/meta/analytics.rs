@@ -1,5 +1,6 @@
 //! `GstAnalyticsRelationMeta` of GStreamer 1.24 and later, through libgstanalytics opened at run time: an
-//! object-detection entry for each detection and, for one that is tracked, a tracking entry related to it.
+//! object-detection entry for each detection and, for one that is tracked, a tracking entry related to it. An object
+//! that is expected in a frame which was not inspected was last seen before that frame.
 //!
 //! Signatures and values are those of gst/analytics/*.h, which agree from 1.24 to 1.28.
 
@@ -115,8 +116,14 @@ pub struct Analytics {
     library: &'static Library,
     /// By class; quarks are never freed, so each label becomes one once.
     quarks: Vec<Option<glib::Quark>>,
-    /// The running time in which each object was seen first.
-    tracks: HashMap<u64, gst::ClockTime>,
+    tracks: HashMap<u64, Seen>,
+}
+
+/// The running times in which an object was seen first and last.
+#[derive(Clone, Copy)]
+struct Seen {
+    first: gst::ClockTime,
+    last: gst::ClockTime,
 }
 
 impl Analytics {
@@ -168,28 +175,22 @@ impl Analytics {
             if let Some(object_id) = detection.object_id
                 && added != GFALSE
             {
-                self.relate(meta, entry.id, object_id, facts.running_time);
+                let seen = self.seen(object_id, facts);
+                self.relate(meta, entry.id, object_id, seen);
             }
         }
     }
 
     /// Adds a tracking entry and relates the detection to it.
-    fn relate(
-        &mut self,
-        meta: *mut c_void,
-        detection: c_uint,
-        object_id: u64,
-        now: Option<gst::ClockTime>,
-    ) {
-        let first_seen = self.first_seen(object_id, now);
+    fn relate(&self, meta: *mut c_void, detection: c_uint, object_id: u64, seen: Option<Seen>) {
+        let (first, last) = (seen.map(|seen| seen.first), seen.map(|seen| seen.last));
         let mut entry = Entry::unset();
         // SAFETY: the meta is one of a buffer that is borrowed for writing; the entry is written, and then names
         // an entry of that meta.
         unsafe {
-            let added =
-                (self.library.add_tracking)(meta, object_id, first_seen.into_glib(), &mut entry);
+            let added = (self.library.add_tracking)(meta, object_id, first.into_glib(), &mut entry);
             if added != GFALSE {
-                (self.library.update_last_seen)(&mut entry, now.into_glib());
+                (self.library.update_last_seen)(&mut entry, last.into_glib());
                 (self.library.set_relation)(meta, RELATE_TO, detection, entry.id);
             }
         }
@@ -203,19 +204,23 @@ impl Analytics {
         *self.quarks[class].get_or_insert_with(|| glib::Quark::from_str(labels.get(class_id)))
     }
 
-    /// When the object was seen first; running time goes back in a seek, and what was seen before it with it.
-    fn first_seen(
-        &mut self,
-        object_id: u64,
-        now: Option<gst::ClockTime>,
-    ) -> Option<gst::ClockTime> {
-        let now = now?;
+    /// When the object was seen; running time goes back in a seek, and what was seen before it with it. In a frame
+    /// that was not inspected it is not seen.
+    fn seen(&mut self, object_id: u64, facts: &FrameFacts<'_>) -> Option<Seen> {
+        let now = facts.running_time?;
         if self.tracks.len() >= MOST_TRACKS {
             self.tracks.clear();
         }
-        let first = self.tracks.entry(object_id).or_insert(now);
-        *first = now.min(*first);
-        Some(*first)
+        let now_only = Seen {
+            first: now,
+            last: now,
+        };
+        let seen = self.tracks.entry(object_id).or_insert(now_only);
+        seen.first = now.min(seen.first);
+        if !facts.predicted {
+            seen.last = now;
+        }
+        Some(*seen)
     }
 }
 

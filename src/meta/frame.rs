@@ -1,10 +1,11 @@
 //! The custom meta `rsdetectnet-frame`: what is known of a frame as a whole. It stays on the buffer through any element
 //! that keeps metadata without tags.
 //!
-//! Its fields, where they apply: `hash` (GBytes), the thumbnail of `hash_size` x `hash_size` bytes (int), those of the
-//! frames of a batched buffer one after the other; and `repeated` (boolean), where the frame looks like the last
-//! inspected one, whose detections it carries. C and Python read it with
-//! `gst_buffer_get_custom_meta(buffer, "rsdetectnet-frame")`, Rust with [`frame_details`].
+//! Its fields, where they apply: `hash` (GBytes), the thumbnail of `hash_size` x `hash_size` bytes (int), those of
+//! the frames of a batched buffer one after the other; `repeated` (boolean), where the frame looks like the last
+//! inspected one, whose detections it carries; and `predicted` (boolean), where it was not inspected and carries what
+//! a tracker expects. C and Python read it with `gst_buffer_get_custom_meta(buffer, "rsdetectnet-frame")`, Rust with
+//! [`frame_details`].
 
 use std::sync::Once;
 
@@ -24,6 +25,8 @@ pub struct FrameDetails {
     pub hash_size: usize,
     /// It looks like the last inspected frame, whose detections it carries.
     pub repeated: bool,
+    /// It was not inspected, and carries the objects that a tracker expects in it.
+    pub predicted: bool,
 }
 
 /// Makes the meta known to GStreamer; happens once in a process, whoever asks.
@@ -34,7 +37,7 @@ pub fn register() {
 
 /// Whether there is anything to say of a frame.
 pub fn applies_to(facts: &FrameFacts<'_>) -> bool {
-    facts.repeated || facts.thumbnails.is_some()
+    facts.repeated || facts.predicted || facts.thumbnails.is_some()
 }
 
 pub fn attach(buffer: &mut gst::BufferRef, facts: &FrameFacts<'_>) {
@@ -48,8 +51,10 @@ pub fn attach(buffer: &mut gst::BufferRef, facts: &FrameFacts<'_>) {
         structure.set("hash", glib::Bytes::from(thumbnails.of_frames()));
         structure.set("hash_size", thumbnails.side() as i32);
     }
-    if facts.repeated {
-        structure.set("repeated", true);
+    for (name, is_set) in [("repeated", facts.repeated), ("predicted", facts.predicted)] {
+        if is_set {
+            structure.set(name, true);
+        }
     }
 }
 
@@ -62,6 +67,7 @@ pub fn frame_details(buffer: &gst::BufferRef) -> Option<FrameDetails> {
         hash: structure.get("hash").ok(),
         hash_size: hash_size.and_then(|side| side.try_into().ok()).unwrap_or(0),
         repeated: structure.get("repeated").unwrap_or(false),
+        predicted: structure.get("predicted").unwrap_or(false),
     })
 }
 
@@ -82,6 +88,7 @@ mod tests {
         ] {
             let facts = FrameFacts {
                 repeated,
+                predicted: !repeated,
                 thumbnails,
                 ..FrameFacts::default()
             };
@@ -92,6 +99,7 @@ mod tests {
                 hash: hash.map(glib::Bytes::from_owned),
                 hash_size,
                 repeated,
+                predicted: !repeated,
             };
             assert_eq!(frame_details(&buffer), Some(expected.clone()));
             assert_eq!(frame_details(&buffer.copy()), Some(expected));

@@ -17,9 +17,11 @@
 //! the number of their frame in the batch, from 0; other objects have none. A later version keeps these names or changes
 //! `schema`.
 //!
-//! With `hash-size`, line and objects have `hash`, the bytes of their grey thumbnail, row by row, in base64; a line has
-//! those of all frames of its buffer, one after the other. A line whose frame looks like the last inspected one has
-//! `"repeated":true` and that frame's objects; nothing was measured, and its `timing` is 0.
+//! With `hash-size`, line and objects have `hash`, the bytes of their grey thumbnail, row by row, in base64; a line
+//! has those of all frames of its buffer, one after the other. A line whose frame looks like the last inspected one
+//! has `"repeated":true` and that frame's objects; nothing was measured, and its `timing` is 0. A line with
+//! `"predicted":true` is that of a frame which was not inspected: its objects are where a tracker expects them, each
+//! with its `object_id` and the confidence that it had when it was seen, and without a hash; `timing` is 0.
 
 use gst::glib;
 use serde::{Serialize, Serializer};
@@ -45,6 +47,8 @@ struct Line<'a> {
     resolution: Resolution,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     repeated: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    predicted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<Base64<'a>>,
     objects: Objects<'a>,
@@ -200,6 +204,7 @@ pub fn line(
         running_time: nanoseconds(facts.running_time),
         resolution,
         repeated: facts.repeated,
+        predicted: facts.predicted,
         hash: facts.frame_hash().map(Base64),
         objects: Objects {
             detections,

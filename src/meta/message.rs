@@ -18,6 +18,8 @@ pub struct FrameFacts<'a> {
     pub height: u32,
     /// It looks like the last inspected one, whose detections are repeated.
     pub repeated: bool,
+    /// It was not inspected: its detections are where a tracker expects its objects.
+    pub predicted: bool,
     /// The hashes of the buffer's frames and of their detections, where they are wanted.
     pub thumbnails: Option<&'a Thumbnails>,
 }
@@ -36,8 +38,9 @@ impl FrameFacts<'_> {
 
 /// `rsdetectnet, frame=…, timestamp=…, stream-time=…, running-time=…, width=…, height=…, objects=<…>`: times in
 /// nanoseconds where they are known, each object with label, label_id, confidence and x, y, w, h in pixels; frame and
-/// objects with `hash` (GBytes) where it is wanted, the frame with `repeated` where its objects are those of another.
-/// `detections` are by frame of the buffer.
+/// objects with `hash` (GBytes) where it is wanted, the frame with `repeated` where its objects are those of another,
+/// and with `predicted` where they are those that a tracker expects in a frame that was not inspected. `detections`
+/// are by frame of the buffer.
 pub fn structure(
     facts: &FrameFacts<'_>,
     detections: &[Vec<Detection>],
@@ -75,6 +78,7 @@ pub fn structure(
         .field("width", facts.width)
         .field("height", facts.height)
         .field_if_some("repeated", facts.repeated.then_some(true))
+        .field_if_some("predicted", facts.predicted.then_some(true))
         .field_if_some("hash", facts.frame_hash().map(glib::Bytes::from))
         .field("objects", gst::Array::new(objects))
         .build()

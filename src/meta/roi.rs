@@ -1,6 +1,7 @@
 //! `GstVideoRegionOfInterestMeta`: one for each detection, with a `detection` parameter as DL Streamer's
 //! elements read it (label_id, confidence, x_min, y_min, x_max, y_max from 0 to 1, object_id when tracked), `hash`
-//! where it is wanted, and `repeated` where an earlier frame's detection is attached again.
+//! where it is wanted, `repeated` where an earlier frame's detection is attached again, and `predicted` where a tracker
+//! expects the object in a frame that was not inspected.
 
 use gst::glib;
 use gst_video::VideoRegionOfInterestMeta;
@@ -22,6 +23,8 @@ pub struct LabeledDetection {
     pub hash: Option<glib::Bytes>,
     /// It was found in an earlier frame, which looked the same.
     pub repeated: bool,
+    /// It was not found but is expected there: the frame was not inspected, and its confidence is an earlier frame's.
+    pub predicted: bool,
 }
 
 /// Attaches the detections of a frame; `batch_id` tells the frames of a batched buffer apart.
@@ -52,7 +55,8 @@ pub fn attach(
         let parameter = parameter
             .field_if_some("object_id", detection.object_id.map(|id| id as i64))
             .field_if_some("batch_id", batch_id.map(|id| id as i32))
-            .field_if_some("repeated", facts.repeated.then_some(true));
+            .field_if_some("repeated", facts.repeated.then_some(true))
+            .field_if_some("predicted", facts.predicted.then_some(true));
         let hash = facts.object_hash(frame, index).map(glib::Bytes::from);
         let parameter = parameter.field_if_some("hash", hash);
         let parameter = match detection.oriented {
@@ -81,6 +85,7 @@ pub fn detections(buffer: &gst::BufferRef) -> Vec<LabeledDetection> {
                 batch_id: batch_id.and_then(|id| id.try_into().ok()),
                 hash: parameter.get("hash").ok(),
                 repeated: parameter.get("repeated").unwrap_or(false),
+                predicted: parameter.get("predicted").unwrap_or(false),
             })
         })
         .collect()

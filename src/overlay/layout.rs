@@ -1,10 +1,11 @@
-//! From detections to a list of shapes: where outlines, plates and text lie, and in which colour.
+//! From detections to a list of shapes: where boxes, tails, plates and text lie, and in which colour.
 
 use std::ops::Range;
 
-use super::Parts;
 use super::color::Color;
+use super::tail::{self, LENGTH, Point, Tails};
 use super::text::{Font, Line};
+use super::{Look, Parts};
 use crate::detection::{BoundingBox, Detection};
 
 /// Something to draw, in pixels of the frame. It may reach over the edges of the frame; what lies outside is
@@ -51,6 +52,11 @@ struct Area {
 }
 
 impl Area {
+    fn middle(self) -> Point {
+        let (width, height) = (self.right - self.left, self.bottom - self.top);
+        (self.left + width / 2, self.top + height / 2)
+    }
+
     fn grown(self, by: i32) -> Self {
         Self {
             left: self.left - by,
@@ -66,6 +72,9 @@ const SHADOW: Color = Color {
     alpha: 120,
     ..Color::BLACK
 };
+
+/// Opacity of the latest piece of a tail; earlier ones have less.
+const TAIL_ALPHA: usize = 230;
 
 /// Sizes that depend on the frame alone, in pixels of it.
 struct Style {
@@ -163,11 +172,13 @@ impl Style {
 }
 
 impl Picture {
-    /// Replaces the picture by that of `detections`, for a frame of this size in pixels. All outlines lie below
-    /// all text, and a detection below those that come before it in the list.
-    pub fn lay_out<L: AsRef<str>>(
+    /// Replaces the picture by that of `detections`, for a frame of this size in pixels. All fillings lie below all
+    /// outlines, those below all tails, and those below all text; a detection lies below those that come before it in
+    /// the list.
+    pub(super) fn lay_out<L: AsRef<str>>(
         &mut self,
-        parts: Parts,
+        look: &Look,
+        tails: &mut Tails,
         detections: &[Detection],
         labels: &[L],
         frame_width: usize,
@@ -180,15 +191,33 @@ impl Picture {
             let upwards = detections.iter().rev();
             upwards.filter_map(|d| Some((d, style.visible_area(&d.bounding_box)?)))
         };
+        let parts = look.parts;
+        if parts.fill {
+            for (detection, area) in visible() {
+                let alpha = look.fill_alpha;
+                let color = look.color(detection.class_id);
+                self.push_fill(area, Color { alpha, ..color });
+            }
+        }
         if parts.outline {
             for (detection, area) in visible() {
-                self.push_outline(&style, area, Color::of_class(detection.class_id));
+                self.push_outline(&style, area, look.color(detection.class_id));
+            }
+        }
+        if parts.tail {
+            tails.begin();
+            for (detection, area) in visible() {
+                if let Some(object_id) = detection.object_id {
+                    tails.extend(object_id, area.middle());
+                    let color = look.color(detection.class_id);
+                    self.push_tail(&style, tails, object_id, color);
+                }
             }
         }
         if parts.any_text() && style.room() > 0 {
             for (detection, area) in visible() {
                 let label = labels.get(detection.class_id as usize).map(L::as_ref);
-                self.push_caption(&style, parts, detection, label, area);
+                self.push_caption(&style, look, detection, label, area);
             }
         }
     }
@@ -206,20 +235,35 @@ impl Picture {
         }
     }
 
+    fn push_tail(&mut self, style: &Style, tails: &Tails, object_id: u64, color: Color) {
+        for (from, to, age) in tails.pieces(object_id) {
+            let alpha = (TAIL_ALPHA * (LENGTH - age) / LENGTH) as u8;
+            for [left, top, right, bottom] in tail::rectangles(from, to, style.thickness) {
+                let area = Area {
+                    left,
+                    top,
+                    right,
+                    bottom,
+                };
+                self.push_fill(area, Color { alpha, ..color });
+            }
+        }
+    }
+
     /// Text on a plate; nothing if there is no text.
     fn push_caption(
         &mut self,
         style: &Style,
-        parts: Parts,
+        look: &Look,
         detection: &Detection,
         label: Option<&str>,
         object: Area,
     ) {
-        let text = self.push_text(parts, detection, label, style.room());
+        let text = self.push_text(look.parts, detection, label, style.room());
         if text.is_empty() {
             return;
         }
-        let color = Color::of_class(detection.class_id);
+        let color = look.color(detection.class_id);
         let plate = style.plate(object, text.len());
         self.push_fill(plate, color);
         self.shapes.push(Shape::Glyphs {
@@ -321,9 +365,11 @@ mod tests {
 
     const ALL: Parts = Parts {
         outline: true,
+        fill: false,
         label: true,
         confidence: true,
         track: true,
+        tail: false,
     };
 
     fn detection(x: f32, y: f32, width: f32, height: f32) -> Detection {
@@ -343,7 +389,8 @@ mod tests {
 
     fn picture(parts: Parts, detections: &[Detection], labels: &[&str], size: usize) -> Picture {
         let mut picture = Picture::default();
-        picture.lay_out(parts, detections, labels, size, size);
+        let (look, tails) = (parts.into(), &mut Tails::default());
+        picture.lay_out(&look, tails, detections, labels, size, size);
         picture
     }
 

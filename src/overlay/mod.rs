@@ -20,23 +20,30 @@ pub mod color;
 pub mod cpu;
 pub mod cuda;
 pub mod layout;
+mod tail;
 pub mod text;
 
 use crate::detection::Detection;
 use crate::frame::SystemFrameMut;
+use color::Color;
 use layout::Picture;
+use tail::Tails;
 
 /// What is drawn for a detection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// The edges of the bounding box.
     pub outline: bool,
+    /// The inside of the bounding box.
+    pub fill: bool,
     /// The label of the class.
     pub label: bool,
     /// The confidence, with two decimals.
     pub confidence: bool,
     /// The identity that a tracker gave, as `#12`; nothing for an object without one.
     pub track: bool,
+    /// The way that an object with an identity has come, which fades with its age.
+    pub tail: bool,
 }
 
 impl Parts {
@@ -45,20 +52,68 @@ impl Parts {
     }
 }
 
+/// What is drawn for a detection, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    pub parts: Parts,
+    /// Opacity of the inside of boxes; 255 hides what was there.
+    pub fill_alpha: u8,
+    /// By class; classes without one have [`Color::of_class`].
+    pub colors: Vec<Option<Color>>,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self {
+            parts: Parts::default(),
+            // That of jetson-inference.
+            fill_alpha: 120,
+            colors: Vec::new(),
+        }
+    }
+}
+
+impl From<Parts> for Look {
+    fn from(parts: Parts) -> Self {
+        Self {
+            parts,
+            ..Self::default()
+        }
+    }
+}
+
+impl Look {
+    /// Whether anything is drawn at all.
+    pub fn is_anything(&self) -> bool {
+        self.parts != Parts::default()
+    }
+
+    fn color(&self, class_id: u32) -> Color {
+        let own = self.colors.get(class_id as usize).copied().flatten();
+        own.unwrap_or_else(|| Color::of_class(class_id))
+    }
+}
+
 /// Draws detections into frames. Keep one for many frames: its buffers are used again.
 #[derive(Debug, Default)]
 pub struct Overlay {
-    parts: Parts,
+    look: Look,
+    tails: Tails,
     picture: Picture,
     coverage: Vec<u8>,
 }
 
 impl Overlay {
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(look: impl Into<Look>) -> Self {
         Self {
-            parts,
+            look: look.into(),
             ..Self::default()
         }
+    }
+
+    /// Draws differently from now on.
+    pub fn change(&mut self, look: Look) {
+        self.look = look;
     }
 
     /// Draws `detections` into `frame`. `labels` are indexed by class; a class without one is drawn as `class 7`.
@@ -69,12 +124,12 @@ impl Overlay {
         detections: &[Detection],
         labels: &[L],
     ) {
-        self.picture
-            .lay_out(self.parts, detections, labels, frame.width, frame.height);
+        let (width, height) = (frame.width, frame.height);
+        self.picture(detections, labels, width, height);
         cpu::render(&self.picture, frame, &mut self.coverage);
     }
 
-    /// The same as a picture, for another renderer and a frame of this size.
+    /// The same as a picture, for another renderer and a frame of this size. Each is a step on the way of its objects.
     pub fn picture<L: AsRef<str>>(
         &mut self,
         detections: &[Detection],
@@ -82,8 +137,9 @@ impl Overlay {
         width: usize,
         height: usize,
     ) -> &Picture {
+        let (look, tails) = (&self.look, &mut self.tails);
         self.picture
-            .lay_out(self.parts, detections, labels, width, height);
+            .lay_out(look, tails, detections, labels, width, height);
         &self.picture
     }
 }

@@ -7,6 +7,7 @@ pub mod programs;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
+use gst::prelude::*;
 use gst_check::Harness;
 
 pub type Builder = gst::element_factory::ElementBuilder<'static>;
@@ -68,6 +69,27 @@ pub fn harness(element: &gst::Element, caps: &gst_video::VideoInfo) -> Harness {
     harness.set_src_caps(caps.to_caps().unwrap());
     harness.play();
     harness
+}
+
+/// The pads `src`, `detections` and `crops` of an element that gets pictures like this one, and its bus.
+pub fn all_outputs(element: &gst::Element, picture: &Picture) -> ([Harness; 3], gst::Bus) {
+    let mut harness = Harness::with_element(element, Some("sink"), Some("src"));
+    let lines = Harness::with_element(element, None, Some("detections"));
+    let crops = Harness::with_element(element, None, Some("crops"));
+    harness.set_src_caps(picture.info().to_caps().unwrap());
+    let mut outputs = [harness, lines, crops];
+    outputs.iter_mut().for_each(Harness::play);
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    (outputs, bus)
+}
+
+/// The element messages that were posted since the last call.
+pub fn elements_of_bus(bus: &gst::Bus) -> Vec<gst::Structure> {
+    let messages = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element]));
+    messages
+        .map(|message| message.structure().unwrap().to_owned())
+        .collect()
 }
 
 /// RGB pixels of a picture in memory.

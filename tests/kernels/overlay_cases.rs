@@ -23,9 +23,11 @@ pub const LABELS: [&str; 4] = [
 pub fn overlay() -> Overlay {
     Overlay::new(Parts {
         outline: true,
+        fill: true,
         label: true,
         confidence: true,
         track: true,
+        tail: true,
     })
 }
 
@@ -141,6 +143,19 @@ pub fn assert_planes(machine: &impl Machine, frame: &DeviceFrame, expected: &[Ve
     }
 }
 
+/// What an overlay draws for the last of several frames, so that objects have come a way.
+fn after_some_frames(overlay: &mut Overlay, width: usize, height: usize) -> &Picture {
+    for step in [0.0, 3.5, -20.0, 300.0, 7.0, 7.5] {
+        let mut moved = detections(width, height);
+        for (object, index) in moved.iter_mut().zip(0u8..) {
+            object.bounding_box.x += step * f32::from(index % 3);
+            object.bounding_box.y += 2.0 * step;
+        }
+        overlay.picture(&moved, &LABELS, width, height);
+    }
+    overlay.picture(&detections(width, height), &LABELS, width, height)
+}
+
 fn check(machine: &impl Machine, pixels: &Pixels, picture: &Picture) {
     let frame = pixels.linear(machine);
     let mut primitives: Vec<Primitive> = Vec::new();
@@ -165,8 +180,7 @@ pub fn overlays_are_those_of_the_cpu_in_every_format(machine: &impl Machine) {
     for format in FORMATS {
         for (width, height) in [(333, 187), (130, 121), (64, 48), (1, 1)] {
             let pixels = Pixels::noise(format, Colorimetry::default(), (width, height), 12);
-            let detections = detections(width, height);
-            let picture = overlay.picture(&detections, &LABELS, width, height);
+            let picture = after_some_frames(&mut overlay, width, height);
             check(machine, &pixels, picture);
         }
     }

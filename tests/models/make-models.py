@@ -5,6 +5,9 @@ Every detector sees a 64x64 picture as 8x8 cells of 8x8 pixels. The score of a c
 purely the cell's average colour is that: red = clip(r - max(g, b), 0, 1) with r, g, b in 0..1. So a pure red block
 that fills a cell is `red` with score 1 there, and grey of any level is 0 for all.
 
+blocks-ssd has no cells: it returns the box of all that is red, of all that is green and of all that is blue, wherever
+it is, and so finds one block of each colour to the pixel.
+
     pip install onnx numpy onnxruntime && python3 make-models.py --check
 """
 
@@ -87,6 +90,39 @@ class Graph:
         corners = np.array([(x, y, x + CELL, y + CELL) for x, y in cell_corners()], np.float32) / SIDE
         self.with_batch_of(cells, self.constant("corners", corners[None]), boxes)
 
+    def block(self, profile, axis):
+        """[N,3,64], how purely each colour is in a column or row → [N,3] where its block begins and ends, 0..1."""
+        last = self.constant(f"{axis}_last", [2], np.int64)
+        middles = self.constant(f"{axis}_middles", (np.arange(SIDE) + 0.5) / SIDE)
+        some = self.constant(f"{axis}_some", 1e-6)
+        length = self.constant(f"{axis}_length", 2.0 * SIDE)
+        weighted = self.node("Mul", [profile, middles], f"{axis}_weighted")
+        moment = self.node("ReduceSum", [weighted, last], f"{axis}_moment", keepdims=0)
+        total = self.node("ReduceSum", [profile, last], f"{axis}_total", keepdims=0)
+        most = self.node("ReduceMax", [profile], f"{axis}_most", axes=[2], keepdims=0)
+        centre = self.node("Div", [moment, self.node("Add", [total, some], f"{axis}_sum")], f"{axis}_centre")
+        full = self.node("Mul", [self.node("Add", [most, some], f"{axis}_peak"), length], f"{axis}_full")
+        half = self.node("Div", [total, full], f"{axis}_half")
+        return self.node("Sub", [centre, half], f"{axis}_begin"), self.node("Add", [centre, half], f"{axis}_end")
+
+    def blocks(self, picture):
+        """[N,3,64,64] RGB 0..1 → scores [N,3,4] with background first, boxes [N,3,4] x1,y1,x2,y2 0..1."""
+        next_channel = self.constant("next_channel", [1, 2, 0], np.int64)
+        last_channel = self.constant("last_channel", [2, 0, 1], np.int64)
+        following = self.node("Gather", [picture, next_channel], "following", axis=1)
+        preceding = self.node("Gather", [picture, last_channel], "preceding", axis=1)
+        purity = self.node("Sub", [picture, self.node("Max", [following, preceding], "strongest_other")], "purity")
+        zero, one = self.constant("zero", 0.0), self.constant("one", 1.0)
+        pure = self.node("Clip", [purity, zero, one], "clipped")
+        left, right = self.block(self.node("ReduceMax", [pure], "columns", axes=[2], keepdims=0), "x")
+        top, bottom = self.block(self.node("ReduceMax", [pure], "rows", axes=[3], keepdims=0), "y")
+        last = self.constant("last", [2], np.int64)
+        corners = [self.node("Unsqueeze", [side, last], f"{side}_column") for side in (left, top, right, bottom)]
+        self.node("Concat", corners, "boxes", axis=2)
+        best = self.node("Unsqueeze", [self.node("ReduceMax", [pure], "peak", axes=[2, 3], keepdims=0), last], "best")
+        of_colors = self.node("Mul", [best, self.constant("own_color", np.eye(3))], "of_colors")
+        self.node("Concat", [self.node("Sub", [one, best], "background"), of_colors], "scores", axis=2)
+
     def from_minus_one_to_one(self, picture):
         half = self.constant("half", 0.5)
         return self.node("Add", [self.node("Mul", [picture, half], "halved"), half], "unit")
@@ -161,6 +197,13 @@ def nan_ssd():
     graph.save("nan-ssd", [tensor("input", ["batch", 3, SIDE, SIDE])], ssd_outputs())
 
 
+def blocks_ssd():
+    graph = Graph()
+    graph.blocks(graph.from_minus_one_to_one("input"))
+    outputs = [tensor(name, ["batch", 3, 4]) for name in ("scores", "boxes")]
+    graph.save("blocks-ssd", [tensor("input", ["batch", 3, SIDE, SIDE])], outputs)
+
+
 def two_inputs():
     """A detector that also wants something that nobody knows."""
     graph = Graph()
@@ -217,6 +260,7 @@ def write_all():
     colors_ssd_nhwc_uint8()
     colors_ssd_int8()
     nan_ssd()
+    blocks_ssd()
     two_inputs()
     classifier()
     slow_ssd()
@@ -275,6 +319,11 @@ def check_all():
     check_ssd(run("colors-ssd-int8", np.repeat(signed, 2, 0)), 2)
     check_ssd(run("two-inputs", signed, np.ones((1, 2), np.float32)))
     check_ssd(run("slow-ssd", signed))
+    scores, boxes = run("blocks-ssd", np.repeat(signed, 2, 0))
+    assert scores.shape == boxes.shape == (2, 3, 4)
+    for score, box in zip(scores, boxes):
+        np.testing.assert_allclose(score, np.hstack([np.zeros((3, 1)), np.eye(3)]), atol=1e-6)
+        np.testing.assert_allclose(box * SIDE, corners[list(blocks)], atol=1e-2)
     assert np.isnan(run("nan-ssd", signed)[0]).all()
     probabilities = run("classifier", signed)[0]
     assert probabilities.shape == (1, 10) and abs(probabilities.sum() - 1) < 1e-5

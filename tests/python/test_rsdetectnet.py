@@ -121,12 +121,12 @@ class Detections(unittest.TestCase):
         parameter, _ = Gst.Structure.from_string(
             "detection, label_id=(int)1, confidence=(double)0.5, x_min=(double)0.1, y_min=(double)0.1, "
             "x_max=(double)0.3, y_max=(double)0.6, frame_width=(int)640, frame_height=(int)480, "
-            "object_id=(gint64)70000000007, batch_id=(int)2"
+            "object_id=(gint64)70000000007, batch_id=(int)2, predicted=(boolean)true"
         )
         region.add_param(parameter)
         (found,) = rsdetectnet.detections(buffer)
         self.assertEqual((found.label, found.class_id, found.confidence), ("person", 1, 0.5))
-        self.assertEqual((found.object_id, found.batch_id), (70000000007, 2))
+        self.assertEqual((found.object_id, found.batch_id, found.predicted), (70000000007, 2, True))
         self.assertAlmostEqual(found.x + found.width, 192, places=3)
 
 

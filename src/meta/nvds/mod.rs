@@ -25,6 +25,12 @@ use crate::model::Labels;
 /// The `gie-unique-id` of a primary detector: nvinfer's default, and what secondary ones ask for.
 const COMPONENT_ID: c_int = 1;
 
+/// The `confidence` of objects that a tracker has and a detector has not found (nvdsmeta.h).
+const NOT_DETECTED: f32 = -0.1;
+
+/// The most frames of a batch that are told apart.
+const MOST_FRAMES: usize = 4096;
+
 const BORDER_WIDTH: u32 = 3;
 const FONT_SIZE: u32 = 11;
 /// How far above the box its text starts, in pixels.
@@ -94,16 +100,45 @@ impl NvDs {
             while !node.is_null() {
                 let frame: *mut Frame = (*node).data.cast();
                 if let Some(found) = detections.get((*frame).batch_id as usize) {
-                    (*frame).infer_done = GTRUE;
+                    if !facts.predicted {
+                        (*frame).infer_done = GTRUE;
+                    }
                     for detection in found {
                         let label = labels.get(detection.class_id);
-                        add_object(library, (batch, frame), detection, label);
+                        let seen = Seen::of(detection, facts.predicted);
+                        add_object(library, (batch, frame), detection, label, seen);
                     }
                 }
                 node = (*node).next;
             }
             (library.unlock)(batch);
         }
+    }
+}
+
+/// The source of each frame of a buffer's batch, the pad of nvstreammux that it came through, by `batch_id`; none where
+/// there is no batch.
+pub fn sources(buffer: &gst::BufferRef, sources: &mut Vec<u32>) {
+    sources.clear();
+    let Some((library, batch)) = batch_of(buffer) else {
+        return;
+    };
+    // SAFETY: the batch is that of a live buffer, and its own lock is held while its frames are read.
+    unsafe {
+        (library.lock)(batch);
+        let mut node = (*batch).frames;
+        while !node.is_null() {
+            let frame: *const Frame = (*node).data.cast();
+            let batch_id = (*frame).batch_id as usize;
+            if batch_id < MOST_FRAMES {
+                // Until they are told of, frames are sources of their own.
+                let known = sources.len();
+                sources.extend(known as u32..(batch_id as u32 + 1).max(known as u32));
+                sources[batch_id] = (*frame).pad_index;
+            }
+            node = (*node).next;
+        }
+        (library.unlock)(batch);
     }
 }
 
@@ -177,6 +212,22 @@ fn nanoseconds_since_1970() -> u64 {
         .map_or(0, |since| since.as_nanos() as u64)
 }
 
+/// Who vouches for an object.
+#[derive(Clone, Copy)]
+struct Seen {
+    by_detector: bool,
+    by_tracker: bool,
+}
+
+impl Seen {
+    fn of(detection: &Detection, predicted: bool) -> Self {
+        Self {
+            by_detector: !predicted,
+            by_tracker: detection.object_id.is_some(),
+        }
+    }
+}
+
 /// # Safety
 /// `frame` is a frame of `batch`, whose lock is held.
 unsafe fn add_object(
@@ -184,6 +235,7 @@ unsafe fn add_object(
     (batch, frame): (*mut Batch, *mut Frame),
     detection: &Detection,
     label: &str,
+    seen: Seen,
 ) {
     let bounding_box = detection.bounding_box;
     let rectangle = Rectangle {
@@ -202,13 +254,23 @@ unsafe fn add_object(
         (*object).unique_component_id = COMPONENT_ID;
         (*object).class_id = detection.class_id as c_int;
         (*object).object_id = detection.object_id.unwrap_or(UNTRACKED);
-        (*object).detector_box = rectangle;
-        (*object).tracker_box = match detection.object_id {
-            Some(_) => rectangle,
-            None => Rectangle::default(),
+        let by = |seen: bool| {
+            if seen {
+                rectangle
+            } else {
+                Rectangle::default()
+            }
         };
-        (*object).confidence = detection.confidence;
-        (*object).tracker_confidence = 0.0;
+        (*object).detector_box = by(seen.by_detector);
+        (*object).tracker_box = by(seen.by_tracker);
+        (*object).confidence = match seen.by_detector {
+            true => detection.confidence,
+            false => NOT_DETECTED,
+        };
+        (*object).tracker_confidence = match seen.by_tracker {
+            true => detection.confidence,
+            false => 0.0,
+        };
         (*object).rectangle = outline(rectangle);
         if let Some(rotation) = library.layout.rotation(object) {
             rotation.write(0.0);

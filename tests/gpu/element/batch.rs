@@ -37,7 +37,7 @@ fn each_frame_of_a_batch_gets_its_own_detections_and_overlay() {
     // Smaller batches of the engine than of the buffer: it runs twice.
     for batch_size in [2, 4] {
         let description = format!(
-            "{} batch-size={batch_size} overlay=box+label+confidence",
+            "{} batch-size={batch_size} overlay=fill+box+label+confidence+track tracker=bytetrack",
             COLORS_SSD.detector(&shared_cache())
         );
         let element = gst::parse::launch(&description).unwrap();

@@ -12,7 +12,7 @@ use crate::stream::{EVERY_KIND, colorful, has, inspect, launch, play, uploads};
 
 fn drawing_detector() -> String {
     format!(
-        "{} overlay=box+label+confidence",
+        "{} overlay=fill+box+label+confidence+track tracker=bytetrack",
         COLORS_SSD.detector(&shared_cache())
     )
 }

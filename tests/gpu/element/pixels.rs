@@ -157,7 +157,9 @@ impl Pixels {
             outline: true,
             label: true,
             confidence: true,
-            track: false,
+            fill: true,
+            track: true,
+            tail: false,
         };
         Overlay::new(parts).draw(&mut self.frame_mut(), &detections, labels);
         self
