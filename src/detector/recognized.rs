@@ -32,7 +32,10 @@ impl Recognized {
             Some(name) => Some(name.to_owned()),
             None if labels.is_empty() => None,
             None => {
-                write_new(&labels_path, &(labels.join("\n") + "\n"))?;
+                let lines = labels
+                    .iter()
+                    .map(|label| label.replace(char::is_control, " "));
+                write_new(&labels_path, &(lines.collect::<Vec<_>>().join("\n") + "\n"))?;
                 let name = labels_path.file_name().unwrap_or_default();
                 Some(name.to_string_lossy().into_owned())
             }
@@ -71,19 +74,25 @@ impl Recognized {
             input_size: None,
         };
         let mut text = info.to_text();
-        for input in &self.inputs {
+        for input in self.inputs.iter().filter(|input| has_plain_name(input)) {
             text += &section(input, "input");
             if input.image_geometry().is_some() {
                 // Writing into a text does not fail.
                 let _ = writeln!(text, "ranges={}", ranges(mean, scale));
             }
         }
-        for output in &self.outputs {
+        for output in self.outputs.iter().filter(|output| has_plain_name(output)) {
             text += &section(output, "output");
             let _ = writeln!(text, "id={}", output.name);
         }
         text
     }
+}
+
+/// Whether a tensor's name can be that of a section, and is no more.
+fn has_plain_name(tensor: &TensorSpec) -> bool {
+    let strange = |c: char| c.is_control() || matches!(c, '[' | ']');
+    !tensor.name.is_empty() && !tensor.name.contains(strange)
 }
 
 /// A tensor as GStreamer's descriptions have it.
