@@ -27,6 +27,7 @@ mod request_pad;
 mod settings;
 mod sharing_settings;
 mod statistics;
+pub mod stats;
 mod streaming;
 
 use gst::glib;
