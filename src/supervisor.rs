@@ -17,6 +17,8 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 /// A camera that gives no frame for so long is started again.
 const STALL: Duration = Duration::from_secs(5);
 
+const ENDS: [gst::MessageType; 2] = [gst::MessageType::Error, gst::MessageType::Eos];
+
 /// What a look at a pipeline showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -87,9 +89,9 @@ impl Run {
         stats(&self.detector).unwrap_or_default()
     }
 
-    fn pop(&self, wait: gst::ClockTime) -> Option<gst::Message> {
-        let ends = [gst::MessageType::Error, gst::MessageType::Eos];
-        self.pipeline.bus()?.timed_pop_filtered(wait, &ends)
+    /// The next message of an error or of the end.
+    fn pop(&self) -> Option<gst::Message> {
+        self.pipeline.bus()?.pop_filtered(&ENDS)
     }
 
     /// Writes down what each frame shows.
@@ -191,7 +193,7 @@ impl Supervisor {
             }
             return Ok(false);
         };
-        let message = run.pop(gst::ClockTime::ZERO);
+        let message = run.pop();
         match message.as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Error(error)) => Err(sentence(error)),
             Some(_) if self.once => Ok(true),
@@ -268,7 +270,8 @@ impl Supervisor {
     pub fn wait_for_eos(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = gst::ClockTime::try_from(left).unwrap_or_default();
-        self.run.as_ref().and_then(|run| run.pop(left));
+        let bus = self.run.as_ref().and_then(|run| run.pipeline.bus());
+        bus.and_then(|bus| bus.timed_pop_filtered(left, &ENDS));
     }
 }
 
@@ -289,7 +292,7 @@ impl ModelKeeper {
 
     /// What runs the model, once it is loaded; or in a sentence why it cannot be.
     pub fn backend(&self) -> Result<Option<String>, String> {
-        let message = self.0.pop(gst::ClockTime::ZERO);
+        let message = self.0.pop();
         if let Some(gst::MessageView::Error(error)) = message.as_ref().map(|message| message.view())
         {
             return Err(sentence(error));
