@@ -3,44 +3,44 @@
 //!
 //! ```text
 //! embed [--crops FOLDER] [--metrics ADDRESS:PORT] [--mqtt [USER:PASSWORD@]HOST[:PORT]/TOPIC] [--mqtt-buffer LINES]
-//!       [--PROPERTY VALUE]… [NAME=]SOURCE…
+//!       [--PROPERTY VALUE]… [NAME=SOURCE]…
 //! ```
 //!
 //! A source is an address (`rtsp://…`; `rtspt://…` for TCP alone), a file, or the beginning of a pipeline as
-//! gst-launch-1.0 takes it; `--PROPERTY` is any of rsdetectnet's. Lines of JSON go to standard output, and to the broker
-//! as TOPIC/NAME. `--metrics` serves `/metrics`, `/live` and `/ready`. Standard input takes commands, one a line:
-//! `add NAME SOURCE`, `remove NAME`, `restart NAME`, `quit`.
+//! gst-launch-1.0 takes it; PROPERTY is any of rsdetectnet's. Lines of JSON go to standard output, and to the broker as
+//! TOPIC/NAME. Served are `/metrics`, `/live` and `/ready`. Commands on standard input, one a line, are `add NAME SOURCE`,
+//! `remove NAME` and `restart NAME`.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs, thread};
 
 use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks};
-use gstrsdetectnet::{Change, Metrics, ModelKeeper, Outbox, Supervisor};
+use gstrsdetectnet::{Metrics, ModelKeeper, Outbox, Supervisor};
 
 #[path = "embed/broker.rs"]
 mod broker;
 
 type Failure = Box<dyn std::error::Error>;
+type Act = fn(&Program, &str, &gst::BufferRef) -> Result<(), Failure>;
 
-/// How often cameras are looked after.
+/// How often cameras are looked after, and how long their streams may take to end.
 const TICK: Duration = Duration::from_millis(50);
-/// For those who ask for metrics, and for the end of streams.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What all threads know.
 struct Program {
     cameras: Mutex<BTreeMap<String, Supervisor>>,
-    outbox: Option<(String, Arc<Outbox>)>,
+    outbox: Option<(String, &'static Outbox)>,
     crops: Option<String>,
     /// Of rsdetectnet, as gst-launch-1.0 takes them.
     properties: String,
+    /// A GPU takes frames as the decoder gives them.
     on_gpu: bool,
     /// Ends the program, with the reason if it failed.
     end: Sender<Result<(), String>>,
@@ -54,15 +54,12 @@ impl Program {
     fn add(&'static self, name: &str, source: &str) -> Result<(), String> {
         let is_bad = |letter: char| !letter.is_ascii_alphanumeric() && letter != '-';
         if name.contains(is_bad) || self.cameras().contains_key(name) {
-            return Err(format!(
-                "'{name}' is taken, or not of letters, digits and '-'"
-            ));
+            return Err(format!("'{name}' is taken, or no name"));
         }
         let file = fs::canonicalize(source).ok();
         let file = file.and_then(|file| gst::glib::filename_to_uri(file, None).ok());
         let uri = file.as_deref().unwrap_or(source);
-        // A GPU takes frames as the decoder gives them.
-        let convert = if self.on_gpu { "" } else { "! videoconvert" };
+        let convert = ["! videoconvert", ""][usize::from(self.on_gpu)];
         let rtp = "latency=100 ! application/x-rtp,media=video ! decodebin";
         let frames = match uri.contains("://") && !uri.contains(' ') {
             true if uri.starts_with("rtsp") => format!("rtspsrc location={uri:?} {rtp} {convert}"),
@@ -76,10 +73,8 @@ impl Program {
         let outputs = format!("fakesink async=false d.detections ! {sink}=lines {crops}");
         let camera = name.to_owned();
         let connect = move |pipeline: &gst::Pipeline| {
-            let name = camera.clone();
-            self.on_buffer(pipeline, "lines", move |line| self.write_line(&name, line));
-            let name = camera.clone();
-            self.on_buffer(pipeline, "crops", move |crop| self.write_crop(&name, crop));
+            self.on_buffer(pipeline, "lines", &camera, Self::write_line);
+            self.on_buffer(pipeline, "crops", &camera, Self::write_crop);
         };
         let description = format!("{frames} ! {detector} ! {outputs}");
         let supervisor = Supervisor::new(&description, file.is_some(), connect)?;
@@ -88,16 +83,13 @@ impl Program {
     }
 
     /// Acts on each buffer of an appsink, in the thread that brings it.
-    fn on_buffer<F>(&'static self, pipeline: &gst::Pipeline, sink: &str, act: F)
-    where
-        F: Fn(&gst::BufferRef) -> Result<(), Failure> + Send + 'static,
-    {
+    fn on_buffer(&'static self, pipeline: &gst::Pipeline, sink: &str, camera: &str, act: Act) {
+        let camera = camera.to_owned();
         let act = move |sink: &AppSink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-            if let Some(Err(error)) = sample.buffer().map(&act) {
-                let _ = self
-                    .end
-                    .send(Err(format!("{} cannot be written: {error}", sink.name())));
+            if let Some(Err(error)) = sample.buffer().map(|buffer| act(self, &camera, buffer)) {
+                let reason = format!("{} cannot be written: {error}", sink.name());
+                let _ = self.end.send(Err(reason));
             }
             Ok(gst::FlowSuccess::Ok)
         };
@@ -116,15 +108,11 @@ impl Program {
 
     fn write_crop(&self, name: &str, crop: &gst::BufferRef) -> Result<(), Failure> {
         let found = gstrsdetectnet::crop_details(crop).ok_or("it is no crop")?;
-        let label = found
-            .label
-            .replace(|letter: char| !letter.is_alphanumeric(), "_");
+        let label = found.label.replace(['/', ' '], "_");
         let time = SystemTime::UNIX_EPOCH.elapsed()?.as_micros();
         let folder = self.crops.as_deref().unwrap_or_default();
-        Ok(fs::write(
-            format!("{folder}/{name}-{label}-{time}.jpg"),
-            crop.map_readable()?,
-        )?)
+        let file = format!("{folder}/{name}-{label}-{time}.jpg");
+        Ok(fs::write(file, crop.map_readable()?)?)
     }
 
     fn obey(&'static self, command: &str) -> Result<(), String> {
@@ -133,75 +121,39 @@ impl Program {
             ["add", name, source] => self.add(name, source)?,
             ["remove", name] => drop(self.cameras().remove(name).ok_or_else(unknown)?),
             ["restart", name] => self.cameras().get_mut(name).ok_or_else(unknown)?.restart(),
-            ["quit"] => drop(self.end.send(Ok(()))),
             _ => return Err(format!("'{command}' is no command")),
         }
         Ok(())
     }
 
-    /// Starts cameras, again where they failed; ends the program after the last file.
-    fn tick(&self) {
-        let mut cameras = self.cameras();
-        let had_cameras = !cameras.is_empty();
-        cameras.retain(|name, supervisor| match supervisor.tick() {
-            Change::None => true,
-            Change::Failed(reason) => {
-                eprintln!("embed: {name}: {reason}; trying again");
-                true
-            }
-            Change::Ended(reason) => {
-                reason.map(|reason| self.end.send(Err(format!("{name}: {reason}"))));
-                false
-            }
-        });
-        if had_cameras && cameras.is_empty() {
-            let _ = self.end.send(Ok(()));
-        }
-    }
-
-    fn metrics(&self) -> String {
-        let mut metrics = Metrics::default();
-        for (name, supervisor) in &*self.cameras() {
-            supervisor.add_metrics(&mut metrics, &[("camera", name)]);
-            let mut objects = BTreeMap::new();
-            for found in supervisor.latest().detections {
-                *objects.entry(found.label).or_insert(0.0) += 1.0;
-            }
-            for (label, count) in objects {
-                let labels = [("camera", name.as_str()), ("label", &label)];
-                metrics.add("rsdetectnet_objects", &labels, count);
-            }
-        }
-        self.outbox
-            .as_ref()
-            .inspect(|(_, outbox)| outbox.add_metrics(&mut metrics));
-        metrics.to_string()
-    }
-
-    /// Answers one who asks over HTTP.
-    fn answer(&self, mut stream: TcpStream) -> io::Result<()> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let lines = BufReader::new(stream.try_clone()?)
-            .lines()
-            .map_while(Result::ok);
-        let request: Vec<_> = lines
-            .take_while(|line| !line.is_empty())
-            .take(100)
-            .collect();
-        let is_up = || self.cameras().values().any(Supervisor::is_up);
-        let (status, text) = match request.first().and_then(|line| line.split(' ').nth(1)) {
-            Some("/metrics") => (200, self.metrics()),
-            Some("/live") => (200, format!("{} cameras\n", self.cameras().len())),
-            Some("/ready") if is_up() => (200, "frames come\n".into()),
-            Some("/ready") => (503, "no frames come\n".into()),
+    fn answer(&self, path: &str) -> (u16, String) {
+        let cameras = self.cameras();
+        match path {
+            "/metrics" => (200, self.metrics(&cameras).to_string()),
+            "/live" => (200, format!("{} cameras\n", cameras.len())),
+            "/ready" if cameras.values().any(Supervisor::is_up) => (200, "frames come\n".into()),
+            "/ready" => (503, "no frames come\n".into()),
             _ => (404, "there are /metrics, /live and /ready\n".into()),
-        };
-        let kind = "Content-Type: text/plain; version=0.0.4";
-        write!(
-            stream,
-            "HTTP/1.0 {status} -\r\n{kind}\r\nContent-Length: {}\r\n\r\n{text}",
-            text.len()
-        )
+        }
+    }
+
+    fn metrics(&self, cameras: &BTreeMap<String, Supervisor>) -> Metrics {
+        let mut metrics = Metrics::default();
+        for (name, supervisor) in cameras {
+            let camera = ("camera", name.as_str());
+            supervisor.add_metrics(&mut metrics, &[camera]);
+            for found in supervisor.latest().detections {
+                metrics.add(
+                    "rsdetectnet_objects",
+                    &[camera, ("label", &found.label)],
+                    1.0,
+                );
+            }
+        }
+        if let Some((_, outbox)) = &self.outbox {
+            outbox.add_metrics(&mut metrics);
+        }
+        metrics
     }
 }
 
@@ -216,85 +168,61 @@ fn run() -> Result<(), Failure> {
             None => sources.push(argument),
         }
     }
-    let listener = options
-        .remove("metrics")
-        .map(TcpListener::bind)
-        .transpose()?;
-    let crops = options.remove("crops");
+    let mut option = |name| options.remove(name);
+    let (address, broker, crops) = (option("metrics"), option("mqtt"), option("crops"));
+    let room = option("mqtt-buffer").map_or(Ok(10_000), |room| room.parse())?;
+    let outbox = broker.map(|url| broker::deliver(room, &url)).transpose()?;
     crops.as_ref().map_or(Ok(()), fs::create_dir_all)?;
-    let room = options
-        .remove("mqtt-buffer")
-        .map_or(Ok(10_000), |lines| lines.parse())?;
-    let outbox = options
-        .remove("mqtt")
-        .map(|broker| broker::deliver(room, &broker))
-        .transpose()?;
-    let properties = options
-        .iter()
-        .map(|(name, value)| format!(" {name}={value:?}"));
-    let properties = format!(
-        "model-instance-id=embed max-latency=1000{}",
-        properties.collect::<String>()
-    );
+    let mut properties = String::from("model-instance-id=embed max-latency=1000");
+    for (name, value) in options {
+        properties += &format!(" {name}={value:?}");
+    }
 
     let (end, ended) = mpsc::channel();
     let of_signal = end.clone();
     ctrlc::set_handler(move || drop(of_signal.send(Ok(()))))?;
     let model = ModelKeeper::start(&properties)?;
-    let backend = loop {
-        match (model.backend()?, ended.recv_timeout(TICK)) {
-            (Some(backend), _) => break backend,
-            (None, Ok(_)) => return Ok(()),
-            (None, Err(_)) => {}
-        }
+    let Some(backend) = model.wait(|| ended.recv_timeout(TICK).is_ok())? else {
+        return Ok(());
     };
-    let cameras = Mutex::default();
-    let on_gpu = !backend.starts_with("ONNX Runtime");
     // All threads look at it until the end.
     let program: &'static Program = Box::leak(Box::new(Program {
-        cameras,
+        cameras: Mutex::default(),
         outbox,
         crops,
         properties,
-        on_gpu,
+        on_gpu: !backend.starts_with("ONNX Runtime"),
         end,
     }));
-    for (number, argument) in sources.iter().enumerate() {
-        match argument.split_once('=') {
-            Some((name, source)) if !name.contains([' ', ':', '/']) => program.add(name, source)?,
-            _ => program.add(&format!("camera{number}"), argument)?,
-        }
+    for source in sources {
+        let (name, source) = source.split_once('=').ok_or("a source is NAME=SOURCE")?;
+        program.add(name, source)?;
     }
-    thread::spawn(move || {
-        for stream in listener.iter().flat_map(TcpListener::incoming).flatten() {
-            // Who hangs up gets no answer.
-            let _ = program.answer(stream);
-        }
-    });
+    address.map_or(Ok(()), |to| {
+        gstrsdetectnet::serve(&to, |path| program.answer(path))
+    })?;
     thread::spawn(move || {
         for command in io::stdin().lines().map_while(Result::ok) {
-            program
-                .obey(&command)
-                .unwrap_or_else(|reason| eprintln!("embed: {reason}"));
+            let obeyed = program.obey(&command);
+            obeyed.unwrap_or_else(|reason| eprintln!("embed: {reason}"));
         }
     });
+    let log = |name: &str, reason: &str| eprintln!("embed: {name}: {reason}; again");
     let outcome = loop {
-        match ended.recv_timeout(TICK) {
-            Err(RecvTimeoutError::Timeout) => program.tick(),
-            outcome => break outcome?,
+        if let Ok(outcome) = ended.recv_timeout(TICK) {
+            break outcome;
+        }
+        match Supervisor::tick_all(&mut program.cameras(), log) {
+            Ok(true) => {}
+            last_file => break last_file.map(drop),
         }
     };
-    let mut cameras = program.cameras();
+    let cameras = std::mem::take(&mut *program.cameras());
     let deadline = Instant::now() + PATIENCE;
-    cameras.values().for_each(Supervisor::send_eos);
-    cameras
-        .values()
-        .for_each(|camera| camera.wait_for_eos(deadline));
-    cameras.clear();
-    program
-        .outbox
-        .as_ref()
-        .inspect(|(_, outbox)| outbox.wait_until_empty(deadline + PATIENCE));
+    Supervisor::finish(cameras.into_values(), deadline);
+    if let Some((_, outbox)) = &program.outbox {
+        outbox.wait_until_empty(deadline + PATIENCE);
+    }
     Ok(outcome?)
 }
 

@@ -36,9 +36,9 @@ pub use element::stats::{StageTime, Stats, stats};
 pub use meta::crop::{CropDetails, crop_details};
 pub use meta::frame::{FrameDetails, frame_details};
 pub use meta::roi::{LabeledDetection, detections};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, serve};
 pub use outbox::Outbox;
-pub use supervisor::{Change, Latest, ModelKeeper, Supervisor};
+pub use supervisor::{Latest, ModelKeeper, Supervisor};
 
 use gst::glib;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -2,22 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
 
 use crate::element::stats::Stats;
 
-/// Samples in Prometheus' text format 0.0.4. What is printed of a metric stands together, whoever added it when.
+/// How long one who asks may take before the next has his turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Most lines of a request that are read.
+const MOST_LINES: usize = 100;
+
+/// Samples in Prometheus' text format 0.0.4, by metric and labels.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(BTreeMap<String, String>);
+pub struct Metrics(BTreeMap<String, BTreeMap<String, f64>>);
 
 impl Metrics {
-    /// Adds a sample of a counter, if the name ends in `_total`, or of a gauge.
+    /// Adds to a sample of a counter, if the name ends in `_total`, or of a gauge; it was 0 before the first time.
     pub fn add(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let pairs: Vec<_> = labels
             .iter()
             .map(|(label, text)| format!("{label}=\"{}\"", escaped(text)))
             .collect();
         let samples = self.0.entry(name.to_owned()).or_default();
-        *samples += &format!("{name}{{{}}} {value}\n", pairs.join(","));
+        *samples.entry(pairs.join(",")).or_default() += value;
     }
 
     /// Adds what an element has done.
@@ -56,10 +66,52 @@ impl fmt::Display for Metrics {
                 true => "counter",
                 false => "gauge",
             };
-            write!(formatter, "# TYPE {name} {kind}\n{samples}")?;
+            writeln!(formatter, "# TYPE {name} {kind}")?;
+            for (labels, value) in samples {
+                writeln!(formatter, "{name}{{{labels}}} {value}")?;
+            }
         }
         Ok(())
     }
+}
+
+/// Answers GET requests over HTTP from now on, one after the other in a thread of its own: `answer` says status and
+/// text for a path.
+pub fn serve(
+    address: &str,
+    answer: impl Fn(&str) -> (u16, String) + Send + 'static,
+) -> io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    thread::Builder::new()
+        .name("metrics".into())
+        .spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // Who hangs up gets no answer.
+                let _ = reply(stream, &answer);
+            }
+        })?;
+    Ok(())
+}
+
+fn reply(mut stream: TcpStream, answer: &impl Fn(&str) -> (u16, String)) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut path = String::new();
+    // All of a request is read, or closing the connection would take the answer back.
+    for line in BufReader::new(&stream).lines().take(MOST_LINES) {
+        let line = line?;
+        if line.is_empty() {
+            break;
+        }
+        if let Some(asked) = line.strip_prefix("GET ") {
+            path = asked.split(' ').next().unwrap_or_default().to_owned();
+        }
+    }
+    let (status, text) = answer(&path);
+    let kind = "Content-Type: text/plain; version=0.0.4; charset=utf-8";
+    let length = text.len();
+    let head = format!("HTTP/1.0 {status} -\r\n{kind}\r\nContent-Length: {length}");
+    stream.write_all(format!("{head}\r\n\r\n{text}").as_bytes())
 }
 
 #[cfg(test)]
@@ -72,9 +124,10 @@ mod tests {
         metrics.add("up", &[("camera", "a \"b\"\\\n")], 1.0);
         metrics.add("found_total", &[], 3.0);
         metrics.add("up", &[("camera", "c"), ("label", "d")], 0.5);
+        metrics.add("found_total", &[], 1.0);
         assert_eq!(
             metrics.to_string(),
-            "# TYPE found_total counter\nfound_total{} 3\n\
+            "# TYPE found_total counter\nfound_total{} 4\n\
              # TYPE up gauge\nup{camera=\"a \\\"b\\\"\\\\\\n\"} 1\nup{camera=\"c\",label=\"d\"} 0.5\n"
         );
     }

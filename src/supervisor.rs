@@ -1,5 +1,6 @@
 //! Pipelines that are started again when they fail, for applications that watch cameras for months.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,16 +19,6 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_secs(5);
 
 const ENDS: [gst::MessageType; 2] = [gst::MessageType::Error, gst::MessageType::Eos];
-
-/// What a look at a pipeline showed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    None,
-    /// It failed, for this reason, and is started again after a while. A reason that stays the same is told once.
-    Failed(String),
-    /// It is over: a file was read to its end, or failed for this reason.
-    Ended(Option<String>),
-}
 
 /// The latest frame that came out of the element.
 #[derive(Clone, Debug, Default)]
@@ -147,33 +138,51 @@ impl Supervisor {
         })
     }
 
-    /// Starts the pipeline if that is due, and looks whether it still runs; to be called a few times a second.
-    pub fn tick(&mut self) -> Change {
-        match self.look() {
-            Ok(false) => Change::None,
+    /// Starts the pipeline if that is due, and looks whether it still runs; to be called a few times a second. Says whether
+    /// it goes on: not when a file was read to its end, and in a sentence why not when a file cannot be read.
+    ///
+    /// `on_failure` is told why a camera failed, which is started again after a while; once, where the reason stays the
+    /// same.
+    pub fn tick(&mut self, on_failure: impl FnOnce(&str)) -> Result<bool, String> {
+        let reason = match self.look() {
+            Ok(false) => return Ok(true),
             Ok(true) => {
                 self.stop(Duration::ZERO);
-                Change::Ended(None)
+                return Ok(false);
             }
-            Err(reason) if self.once => {
-                self.stop(Duration::ZERO);
-                Change::Ended(Some(reason))
-            }
-            Err(reason) => {
-                let gave_frames = self.gave_frames();
-                self.wait = match gave_frames {
-                    true => FIRST_WAIT,
-                    false => LAST_WAIT.min(self.wait * 2),
-                };
-                self.stop(self.wait);
-                let is_new = gave_frames || self.told.as_ref() != Some(&reason);
-                self.told = Some(reason.clone());
-                match is_new {
-                    true => Change::Failed(reason),
-                    false => Change::None,
-                }
-            }
+            Err(reason) => reason,
+        };
+        let gave_frames = self.gave_frames();
+        self.wait = match gave_frames {
+            true => FIRST_WAIT,
+            false => LAST_WAIT.min(self.wait * 2),
+        };
+        self.stop(self.wait);
+        if self.once {
+            return Err(reason);
         }
+        if gave_frames || self.told.as_ref() != Some(&reason) {
+            on_failure(&reason);
+            self.told = Some(reason);
+        }
+        Ok(true)
+    }
+
+    /// The same for many, of which those that do not go on are taken out. Says whether any is left, or none was there.
+    pub fn tick_all(
+        all: &mut BTreeMap<String, Self>,
+        on_failure: impl Fn(&str, &str),
+    ) -> Result<bool, String> {
+        let mut outcome = Ok(true);
+        let were_some = !all.is_empty();
+        all.retain(|name, one| {
+            let goes_on = one.tick(|reason| on_failure(name, reason));
+            goes_on.unwrap_or_else(|reason| {
+                outcome = Err(format!("{name}: {reason}"));
+                false
+            })
+        });
+        outcome.map(|_| !were_some || !all.is_empty())
     }
 
     /// Says whether the pipeline came to its end, or why it failed.
@@ -259,19 +268,19 @@ impl Supervisor {
         }
     }
 
-    /// Ends the stream, so that what is written is finished: see [`wait_for_eos`](Self::wait_for_eos).
-    pub fn send_eos(&self) {
-        if let Some(run) = &self.run {
+    /// Ends streams, so that what they write is finished, and frees their pipelines when they are at their end, have
+    /// failed, or the time is over.
+    pub fn finish(all: impl IntoIterator<Item = Self>, deadline: Instant) {
+        let runs: Vec<Run> = all.into_iter().filter_map(|one| one.run).collect();
+        for run in &runs {
             run.pipeline.send_event(gst::event::Eos::new());
         }
-    }
-
-    /// Waits until the pipeline is at its end, has failed, or the time is over.
-    pub fn wait_for_eos(&self, deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = gst::ClockTime::try_from(left).unwrap_or_default();
-        let bus = self.run.as_ref().and_then(|run| run.pipeline.bus());
-        bus.and_then(|bus| bus.timed_pop_filtered(left, &ENDS));
+        for run in runs {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = gst::ClockTime::try_from(left).unwrap_or_default();
+            let bus = run.pipeline.bus();
+            bus.and_then(|bus| bus.timed_pop_filtered(left, &ENDS));
+        }
     }
 }
 
@@ -290,15 +299,21 @@ impl ModelKeeper {
         Ok(Self(run))
     }
 
-    /// What runs the model, once it is loaded; or in a sentence why it cannot be.
-    pub fn backend(&self) -> Result<Option<String>, String> {
-        let message = self.0.pop();
-        if let Some(gst::MessageView::Error(error)) = message.as_ref().map(|message| message.view())
-        {
-            return Err(sentence(error));
+    /// Waits until the model is loaded, and says what runs it; none where `is_given_up`, which is asked again and again and
+    /// should take some time, says so. Where the model cannot be loaded, the error is a sentence.
+    pub fn wait(&self, mut is_given_up: impl FnMut() -> bool) -> Result<Option<String>, String> {
+        while !is_given_up() {
+            let message = self.0.pop();
+            let message = message.as_ref().map(|message| message.view());
+            if let Some(gst::MessageView::Error(error)) = message {
+                return Err(sentence(error));
+            }
+            let stats = self.0.stats();
+            if stats.inspected > 0 {
+                return Ok(Some(stats.backend));
+            }
         }
-        let stats = self.0.stats();
-        Ok((stats.inspected > 0).then_some(stats.backend))
+        Ok(None)
     }
 }
 

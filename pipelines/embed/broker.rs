@@ -1,18 +1,17 @@
 //! Sends what waits in an outbox to an MQTT broker, for as long as the program runs.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use gstrsdetectnet::Outbox;
 use rumqttc::{Client, Connection, Event, MqttOptions, Outgoing, Packet, QoS, RecvTimeoutError};
 
+/// Between two attempts to connect, and between two looks into the outbox of a connection without traffic.
 const RETRY: Duration = Duration::from_millis(500);
-/// How often a connection without traffic looks into the outbox.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// An outbox with room for so many lines, and the topic for them; the broker is `[USER:PASSWORD@]HOST[:PORT]/TOPIC`.
-pub fn deliver(room: usize, broker: &str) -> Result<(String, Arc<Outbox>), String> {
+pub fn deliver(room: usize, broker: &str) -> Result<(String, &'static Outbox), String> {
     let wrong = || format!("'{broker}' is no broker: write HOST/TOPIC");
     let (user, address) = broker.rsplit_once('@').unwrap_or(("", broker));
     let (host, topic) = address.split_once('/').ok_or_else(wrong)?;
@@ -24,15 +23,14 @@ pub fn deliver(room: usize, broker: &str) -> Result<(String, Arc<Outbox>), Strin
     if let Some((user, password)) = user.split_once(':') {
         options.set_credentials(user, password);
     }
-    let outbox = Arc::new(Outbox::new(room));
+    let outbox: &Outbox = Box::leak(Box::new(Outbox::new(room)));
     let (client, connection) = Client::new(options, Outbox::WINDOW);
-    let of_thread = Arc::clone(&outbox);
-    thread::spawn(move || publish(&of_thread, &client, connection));
+    thread::spawn(move || publish(outbox, &client, connection));
     Ok((topic.to_owned(), outbox))
 }
 
 fn publish(outbox: &Outbox, client: &Client, mut connection: Connection) {
-    let mut connected = false;
+    let (mut connected, mut told) = (false, String::new());
     loop {
         let event = match connected {
             true => connection.recv_timeout(LOOK),
@@ -46,7 +44,10 @@ fn publish(outbox: &Outbox, client: &Client, mut connection: Connection) {
             Ok(Ok(Event::Outgoing(Outgoing::Publish(number)))) => outbox.sent(number.into()),
             Ok(Ok(Event::Incoming(Packet::PubAck(line)))) => outbox.acknowledged(line.pkid.into()),
             Ok(Err(error)) => {
-                eprintln!("embed: the broker: {error}; trying again");
+                if told != error.to_string() {
+                    told = error.to_string();
+                    eprintln!("embed: the broker: {told}; trying again");
+                }
                 // The session is a clean one: the client forgets what it has sent when it connects again.
                 connected = false;
                 outbox.send_again();
