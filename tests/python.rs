@@ -39,10 +39,15 @@ fn run(file: &str, tests: usize) {
 
 #[test]
 fn python_reads_detections_and_sees_frames_without_a_copy() {
-    run("test_rsdetectnet.py", 23);
+    run("test_rsdetectnet.py", 24);
 }
 
 #[test]
 fn what_the_readme_says_to_those_who_write_python_is_true() {
     run("test_readme.py", 4);
+}
+
+#[test]
+fn the_embedding_example_in_python_saves_each_person_once() {
+    run("test_embed.py", 3);
 }
