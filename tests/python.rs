@@ -51,3 +51,15 @@ fn what_the_readme_says_to_those_who_write_python_is_true() {
 fn the_embedding_example_in_python_saves_each_person_once() {
     run("test_embed.py", 3);
 }
+
+#[test]
+fn what_kubernetes_and_docker_are_given_fits_together() {
+    let yaml = Command::new("/usr/bin/python3")
+        .args(["-c", "import yaml"])
+        .output();
+    if yaml.is_ok_and(|output| output.status.success()) {
+        run("test_deploy.py", 4);
+    } else {
+        eprintln!("skipped: install python3-yaml");
+    }
+}
