@@ -273,11 +273,12 @@ fn cameras_are_added_removed_and_restarted_while_others_run_and_the_metrics_agre
     assert!(crops >= 20, "{crops}");
 }
 
-/// An RTSP server of BLUE_CELL, and since when it listens.
-fn rtsp_server(port: u16) -> (Killed, Instant) {
+/// An RTSP server of BLUE_CELL, or of one in another colour, and since when it listens.
+fn rtsp_server(port: u16, color: &str) -> (Killed, Instant) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_rtsp_server", "--ignored", "--nocapture"])
         .env("RTSP_PORT", port.to_string())
+        .env("RTSP_COLOR", color)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -298,8 +299,9 @@ fn child_rtsp_server() {
     let server = gst_rtsp_server::RTSPServer::new();
     server.set_service(&std::env::var("RTSP_PORT").unwrap());
     let factory = gst_rtsp_server::RTSPMediaFactory::new();
+    let cell = BLUE_CELL.replace("blue", &std::env::var("RTSP_COLOR").unwrap());
     factory.set_launch(&format!(
-        "( {BLUE_CELL} ! videoconvert ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! \
+        "( {cell} ! videoconvert ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! \
          rtph264pay name=pay0 config-interval=1 )"
     ));
     factory.set_shared(true);
@@ -312,7 +314,7 @@ fn child_rtsp_server() {
 #[test]
 fn detections_are_back_within_3_s_after_the_server_is_and_nothing_piles_up() {
     let port = free_port();
-    let (mut server, _) = rtsp_server(port);
+    let (mut server, _) = rtsp_server(port, "blue");
     // Only lines with detections.
     let embed = Embed::start(&[
         "--json-empty",
@@ -333,7 +335,7 @@ fn detections_are_back_within_3_s_after_the_server_is_and_nothing_piles_up() {
         embed.wait_for_new_lines("other");
         thread::sleep(Duration::from_millis(500 * round));
         let back;
-        (server, back) = rtsp_server(port);
+        (server, back) = rtsp_server(port, "blue");
         for camera in ["tcp", "udp"] {
             embed.wait_for_new_lines(camera);
             let after = back.elapsed();
@@ -354,6 +356,58 @@ fn detections_are_back_within_3_s_after_the_server_is_and_nothing_piles_up() {
         assert_eq!(line["objects"][0]["roi_type"], "blue", "{line}");
     }
     assert!(said.iter().any(|line| line.contains("; again")));
+}
+
+/// `pipelines/embed.py` with the plugin that cargo built; None where Python lacks what it needs.
+fn embed_py(folder: &Path, arguments: &[&str]) -> Option<Killed> {
+    let modules = "import gi, numpy; gi.require_version('GstVideo', '1.0')";
+    let python = "/usr/bin/python3";
+    let checked = Command::new(python).args(["-c", modules]).output();
+    if !checked.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: install python3-gi, python3-numpy and gir1.2-gst-plugins-base-1.0");
+        return None;
+    }
+    std::os::unix::fs::symlink(library(), folder.join("libgstrsdetectnet.so")).unwrap();
+    let mut command = Command::new(python);
+    command.arg(tests_file("../pipelines/embed.py"));
+    command.args(arguments).current_dir(folder);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("GST_PLUGIN_PATH", folder);
+    command.env("GST_REGISTRY", folder.join("registry.bin"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Some(Killed(command.spawn().unwrap()))
+}
+
+#[test]
+fn the_example_in_python_is_back_within_3_s_after_the_server_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let (server, _) = rtsp_server(port, "blue");
+    let address = format!("rtspt://127.0.0.1:{port}/gate");
+    let model = format!("model={}", model("colors-ssd.onnx"));
+    let labels = tests_file("models/colors.labels.txt");
+    let labels = format!("labels={}", labels.display());
+    let arguments = [&address, "found", &model, &labels, "crop-classes=red,blue"];
+    let Some(mut program) = embed_py(folder.path(), &arguments) else {
+        return;
+    };
+    let mut lines = BufReader::new(program.0.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.contains(".jpg blue "), "{first}");
+    drop(server);
+    thread::sleep(Duration::from_secs(1));
+    let (_server, back) = rtsp_server(port, "red");
+    let second = lines.next().unwrap().unwrap();
+    println!(
+        "embed.py: a new picture {:.2?} after the server was back",
+        back.elapsed()
+    );
+    assert!(second.contains(".jpg red "), "{second}");
+    assert!(back.elapsed() < Duration::from_secs(3));
+    for line in [first, second] {
+        let name = line.split(' ').next().unwrap();
+        assert!(folder.path().join("found").join(name).is_file());
+    }
 }
 
 /// A broker that keeps its clients' sessions in a folder; None where there is none.
