@@ -95,8 +95,9 @@ impl Outbox {
         if let Some(line) = window.find(|line| line.state == State::Sent(number)) {
             line.state = State::Acknowledged;
         }
-        let is_done = |line: &mut Line| line.state == State::Acknowledged;
-        while content.lines.pop_front_if(is_done).is_some() {
+        let is_done = |line: &Line| line.state == State::Acknowledged;
+        while content.lines.front().is_some_and(is_done) {
+            content.lines.pop_front();
             content.acknowledged += 1;
         }
     }

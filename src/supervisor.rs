@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 
 /// The wait before a pipeline is started again doubles from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(125);
-const LAST_WAIT: Duration = Duration::from_secs(1);
+const LAST_WAIT: Duration = Duration::from_millis(500);
 
 /// A camera that gives no frame for so long is started again.
 const STALL: Duration = Duration::from_secs(5);
