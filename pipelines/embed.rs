@@ -8,8 +8,8 @@
 //!
 //! A source is an address (`rtsp://…`; `rtspt://…` for TCP alone), a file, or the beginning of a pipeline as
 //! gst-launch-1.0 takes it; PROPERTY is any of rsdetectnet's. Lines of JSON go to standard output, and to the broker as
-//! TOPIC/NAME. Served are `/metrics`, `/live` and `/ready`. Commands on standard input, one a line, are `add NAME SOURCE`,
-//! `remove NAME` and `restart NAME`.
+//! TOPIC/NAME. Served are `/metrics`, `/live` and `/ready`. Standard input takes commands, one a line: `add NAME
+//! SOURCE`, `remove NAME`, `restart NAME`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

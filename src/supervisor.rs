@@ -116,8 +116,8 @@ fn delay(element: &gst::Element, pad: &gst::Pad, buffer: &gst::Buffer) -> Option
 
 impl Supervisor {
     /// Of a pipeline as gst-launch-1.0 takes it; what is wrong with it is said in a sentence. With `once` it is a file,
-    /// which is read once; else it is a camera, which is started again also when its stream ends or stalls. `connect` is
-    /// called with the pipeline before each start.
+    /// which is read once; else it is a camera, which is started again also when its stream ends or stalls. `connect`
+    /// is called with the pipeline before each start.
     pub fn new(
         description: &str,
         once: bool,
@@ -138,8 +138,8 @@ impl Supervisor {
         })
     }
 
-    /// Starts the pipeline if that is due, and looks whether it still runs; to be called a few times a second. Says whether
-    /// it goes on: not when a file was read to its end, and in a sentence why not when a file cannot be read.
+    /// Starts the pipeline if that is due, and looks whether it still runs; to be called a few times a second. Says
+    /// whether it goes on: not when a file was read to its end, and in a sentence why not when a file cannot be read.
     ///
     /// `on_failure` is told why a camera failed, which is started again after a while; once, where the reason stays the
     /// same.
@@ -288,8 +288,8 @@ impl Supervisor {
 pub struct ModelKeeper(Run);
 
 impl ModelKeeper {
-    /// Begins to load the model of an element with these properties, as gst-launch-1.0 takes them. With the same ones, and
-    /// a `model-instance-id` among them, other elements share it.
+    /// Begins to load the model of an element with these properties, as gst-launch-1.0 takes them. With the same ones,
+    /// and a `model-instance-id` among them, other elements share it.
     pub fn start(properties: &str) -> Result<Self, String> {
         // With a frame the element waits for a model that takes long.
         let frame = "videotestsrc num-buffers=1 ! video/x-raw,format=I420";
@@ -299,8 +299,8 @@ impl ModelKeeper {
         Ok(Self(run))
     }
 
-    /// Waits until the model is loaded, and says what runs it; none where `is_given_up`, which is asked again and again and
-    /// should take some time, says so. Where the model cannot be loaded, the error is a sentence.
+    /// Waits until the model is loaded, and says what runs it; none where `is_given_up`, which is asked again and again
+    /// and should take some time, says so. Where the model cannot be loaded, the error is a sentence.
     pub fn wait(&self, mut is_given_up: impl FnMut() -> bool) -> Result<Option<String>, String> {
         while !is_given_up() {
             let message = self.0.pop();

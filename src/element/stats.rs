@@ -74,7 +74,7 @@ impl Stats {
 /// let stats = gstrsdetectnet::stats(&detector).unwrap_or_default();
 /// println!("{} of {} frames came too late", stats.late + stats.dropped, stats.frames);
 /// # assert_eq!(stats.frames, 0);
-/// # Ok::<(), gst::glib::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn stats(element: &impl IsA<gst::Element>) -> Option<Stats> {
     let element = element.upcast_ref();

@@ -20,7 +20,8 @@ def film(path, pictures):
         "! video/x-raw,format=I420,width=640,height=480,framerate=25/1,pixel-aspect-ratio=1/1 ! films."
         for picture in pictures
     )
-    pipeline = Gst.parse_launch(f"concat name=films ! jpegenc quality=95 ! avimux ! filesink location={path} {branches}")
+    encoded = f"concat name=films ! jpegenc quality=95 ! avimux ! filesink location={path}"
+    pipeline = Gst.parse_launch(f"{encoded} {branches}")
     pipeline.set_state(Gst.State.PLAYING)
     message = pipeline.get_bus().timed_pop_filtered(60 * Gst.SECOND, Gst.MessageType.EOS | Gst.MessageType.ERROR)
     pipeline.set_state(Gst.State.NULL)
@@ -45,7 +46,8 @@ class Embed(unittest.TestCase):
             self.assertEqual((ended.returncode, ended.stderr), (0, ""))
             lines = ended.stdout.splitlines()
             self.assertEqual(len(lines), 1, ended.stdout)
-            line = re.fullmatch(r"([0-9a-f]{16}\.jpg) Person 0\.\d\d (\d+)x(\d+)\+\d+\+\d+ \d{4}-\d\d-\d\dT[\d:]+", lines[0])
+            place, time = r"(\d+)x(\d+)\+\d+\+\d+", r"\d{4}-\d\d-\d\dT[\d:]+"
+            line = re.fullmatch(rf"([0-9a-f]{{16}}\.jpg) Person 0\.\d\d {place} {time}", lines[0])
             self.assertTrue(line, lines)
             self.assertEqual(os.listdir(f"{folder}/found"), [line[1]])
             # The picture has the size that was printed.
