@@ -93,6 +93,8 @@ class Crop(typing.NamedTuple):
     object_id: typing.Optional[int]
     #: The frame of a buffer of nvstreammux, counted from 0; 0 in all other buffers.
     batch_id: int
+    #: The grey thumbnail of the object, row by row, where hash-size asks for it; None elsewhere.
+    hash: typing.Optional[bytes] = None
 
 
 def crop(frame):
@@ -104,10 +106,11 @@ def crop(frame):
         return None
     details = meta.get_structure()
     names = ["label", "label_id", "confidence", "x", "y", "w", "h", "frame_width", "frame_height", "frame"]
-    object_id, batch_id = (
-        details.get_value(name) if details.has_field(name) else None for name in ("object_id", "batch_id")
+    object_id, batch_id, hash_ = (
+        details.get_value(name) if details.has_field(name) else None for name in ("object_id", "batch_id", "hash")
     )
-    return Crop(*(details.get_value(name) for name in names), object_id, batch_id or 0)
+    look = None if hash_ is None else hash_.get_data()
+    return Crop(*(details.get_value(name) for name in names), object_id, batch_id or 0, look)
 
 
 def to_numpy(frame, caps=None):

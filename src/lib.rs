@@ -9,7 +9,9 @@
 //!
 //! [`c_api`] gives other languages what they cannot reach through GStreamer.
 //!
-//! An application registers the element with [`plugin_register_static`] and reads a buffer with [`detections`].
+//! An application registers the element with [`plugin_register_static`] reads a buffer with [`detections`]
+//! and [`crop_details`], and an element with [`stats`]. A [`Supervisor`] keeps the pipeline of a camera running, and
+//! [`Metrics`] say how it goes, and an [`Outbox`] holds what a broker is to get. `pipelines/embed.rs` is a program made of these.
 
 pub mod c_api;
 pub mod crop;
@@ -21,17 +23,24 @@ pub mod element;
 pub mod engine;
 pub mod frame;
 pub mod meta;
+pub mod metrics;
 pub mod model;
+pub mod outbox;
 pub mod overlay;
 pub mod preprocess;
 pub mod region;
+pub mod supervisor;
 pub mod thumbnail;
 pub mod track;
 
 pub use detection::{BoundingBox, Detection, OrientedBox};
+pub use element::stats::{StageTime, Stats, stats};
 pub use meta::crop::{CropDetails, crop_details};
 pub use meta::frame::{FrameDetails, frame_details};
 pub use meta::roi::{LabeledDetection, detections};
+pub use metrics::{Metrics, serve};
+pub use outbox::Outbox;
+pub use supervisor::{Latest, ModelKeeper, Supervisor};
 
 use gst::glib;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -39,10 +39,27 @@ fn run(file: &str, tests: usize) {
 
 #[test]
 fn python_reads_detections_and_sees_frames_without_a_copy() {
-    run("test_rsdetectnet.py", 23);
+    run("test_rsdetectnet.py", 24);
 }
 
 #[test]
 fn what_the_readme_says_to_those_who_write_python_is_true() {
     run("test_readme.py", 4);
+}
+
+#[test]
+fn the_embedding_example_in_python_saves_each_person_once() {
+    run("test_embed.py", 3);
+}
+
+#[test]
+fn what_kubernetes_and_docker_are_given_fits_together() {
+    let yaml = Command::new("/usr/bin/python3")
+        .args(["-c", "import yaml"])
+        .output();
+    if yaml.is_ok_and(|output| output.status.success()) {
+        run("test_deploy.py", 4);
+    } else {
+        eprintln!("skipped: install python3-yaml");
+    }
 }

@@ -32,6 +32,7 @@ mod request_pad;
 mod settings;
 mod sharing_settings;
 mod statistics;
+pub mod stats;
 mod streaming;
 mod tracking;
 mod tracking_settings;

@@ -161,6 +161,13 @@ class Crops(unittest.TestCase):
             self.assertTrue((image == ((255, 0, 0) if each.label == "red" else (0, 0, 255))).all())
         self.assertEqual(rsdetectnet.crop(samples[0].get_buffer()), shown[0])
 
+    def test_with_hash_size_a_crop_has_its_thumbnail(self):
+        for sample in self.crops("hash-size=2", "queue"):
+            grey = {"red": 54, "blue": 18}[rsdetectnet.crop(sample).label]
+            for level in rsdetectnet.crop(sample).hash:
+                self.assertAlmostEqual(level, grey, delta=25)
+        self.assertIsNone(rsdetectnet.crop(self.crops("", "queue")[0]).hash)
+
     def test_it_stays_with_crops_that_are_resized_converted_and_encoded(self):
         branch = "video/x-raw,width=32,height=16 ! videoconvert ! video/x-raw,format=I420 ! jpegenc"
         for sample in self.crops("crop-margin=0.5", branch):
