@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::element::stats::Stats;
 /// How long one who asks may take before the next has his turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Most lines of a request that are read.
-const MOST_LINES: usize = 100;
+/// Most bytes of a request that are read.
+const MOST_BYTES: u64 = 1 << 14;
 
 /// Samples in Prometheus' text format 0.0.4, by metric and labels.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,8 @@ impl Metrics {
             ("rsdetectnet_skipped_total", stats.skipped),
             ("rsdetectnet_late_total", stats.late),
             ("rsdetectnet_dropped_total", stats.dropped),
+            ("rsdetectnet_failed_total", stats.failed),
+            ("rsdetectnet_flushed_total", stats.flushed),
             ("rsdetectnet_detections_total", stats.detections),
             ("rsdetectnet_crops_total", stats.crops),
             ("rsdetectnet_crops_dropped_total", stats.crops_dropped),
@@ -98,7 +100,7 @@ fn reply(mut stream: TcpStream, answer: &impl Fn(&str) -> (u16, String)) -> io::
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut path = String::new();
     // All of a request is read, or closing the connection would take the answer back.
-    for line in BufReader::new(&stream).lines().take(MOST_LINES) {
+    for line in BufReader::new((&stream).take(MOST_BYTES)).lines() {
         let line = line?;
         if line.is_empty() {
             break;
