@@ -12,7 +12,7 @@ use crate::decode::{HostDecoder, Selection};
 use crate::detection::Detection;
 use crate::engine::onnxruntime::{InputMut, Model, Session};
 use crate::frame::SystemFrame;
-use crate::model::{ModelSource, onnx};
+use crate::model::ModelSource;
 use crate::preprocess::InputGeometry;
 use crate::preprocess::cpu::Preprocessor;
 
@@ -32,9 +32,8 @@ impl HostDetector {
     pub fn load(options: &DetectorOptions, doubt: &Doubt) -> Result<Self, LoadError> {
         let source = ModelSource::resolve(&options.model)?;
         let mut graph = match &source {
-            ModelSource::Bundled(bundled) => onnx::Model::parse(bundled.onnx)?,
-            ModelSource::File(_) => onnx::Model::parse(source.read()?)?,
             ModelSource::Engine(path) => return Err(LoadError::EngineWithoutGpu(path.clone())),
+            _ => source.graph()?,
         };
         let metadata = Metadata::from_onnx(&graph);
         let mut known = Description::new(options, &source, metadata)?;

@@ -19,6 +19,7 @@ use crate::detector::{self, Detector, LoadError};
 use crate::frame::context_offer::ContextOffer;
 use crate::frame::gstcuda::CudaContext;
 use crate::lock;
+use crate::model::ModelError;
 
 /// The code of the progress messages while a model is loaded.
 const LOAD_PROGRESS: &str = "load-model";
@@ -228,6 +229,9 @@ fn context_of(context: CudaContext) -> Result<Context, LoadError> {
 /// Why a model could not be loaded, in GStreamer's domains.
 fn load_error(error: &LoadError) -> gst::ErrorMessage {
     match error {
+        LoadError::Model(ModelError::Broken { .. }) => {
+            gst::error_msg!(gst::LibraryError::Init, ("{}", error))
+        }
         LoadError::Model(_) | LoadError::Labels(_) => {
             gst::error_msg!(gst::ResourceError::NotFound, ("{}", error))
         }

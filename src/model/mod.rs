@@ -8,6 +8,8 @@ pub mod onnx;
 
 use std::path::{Path, PathBuf};
 
+use self::onnx::OnnxError;
+
 pub use labels::{Labels, LabelsError};
 pub use modelinfo::{ModelInfo, ModelInfoError};
 
@@ -54,6 +56,8 @@ pub enum ModelError {
     Unreadable { path: PathBuf, reason: String },
     #[error("the model {0} is empty")]
     Empty(PathBuf),
+    #[error("the model {name} cannot be used: {reason}")]
+    Broken { name: String, reason: OnnxError },
     #[error("the model {path} is not of a kind that is understood: {advice}")]
     UnknownKind { path: PathBuf, advice: &'static str },
 }
@@ -124,6 +128,28 @@ impl ModelSource {
                 let metadata = std::fs::metadata(path).ok();
                 metadata.map_or(0, |metadata| metadata.len() as usize)
             }
+        }
+    }
+
+    /// The graph of a model that is no engine.
+    pub fn graph(&self) -> Result<onnx::Model, ModelError> {
+        let broken = |reason| ModelError::Broken {
+            name: self.name(),
+            reason,
+        };
+        // Not even read: it may be more than there is memory.
+        onnx::check_size(self.size()).map_err(broken)?;
+        match self {
+            Self::Bundled(bundled) => onnx::Model::parse(bundled.onnx),
+            Self::File(_) | Self::Engine(_) => onnx::Model::parse(self.read()?),
+        }
+        .map_err(broken)
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Bundled(bundled) => bundled.name.into(),
+            Self::File(path) | Self::Engine(path) => path.display().to_string(),
         }
     }
 

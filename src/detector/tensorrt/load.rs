@@ -191,10 +191,7 @@ pub(super) fn load_engine(
             precision: "as built",
         });
     }
-    let mut model = match source {
-        ModelSource::Bundled(bundled) => Model::parse(bundled.onnx)?,
-        _ => Model::parse(source.read()?)?,
-    };
+    let mut model = source.graph()?;
     // What is wrong with the description is said before an engine is built.
     let mut known = Description::new(options, source, Metadata::from_onnx(&model))?;
     adapt(&mut model, &mut known, options)?;

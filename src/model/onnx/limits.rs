@@ -76,11 +76,17 @@ impl Message {
     }
 }
 
+/// Refuses a file for its size in bytes, before it is read.
+pub fn check_size(bytes: usize) -> Result<(), OnnxError> {
+    match bytes > MAX_BYTES {
+        true => Err(OnnxError::TooLarge("2 GiB")),
+        false => Ok(()),
+    }
+}
+
 /// Refuses what would take more memory or stack to decode than any real model does.
 pub fn check(bytes: &[u8]) -> Result<(), OnnxError> {
-    if bytes.len() > MAX_BYTES {
-        return Err(OnnxError::TooLarge("2 GiB"));
-    }
+    check_size(bytes.len())?;
     let mut walk = Walk {
         messages: 0,
         fields: 0,

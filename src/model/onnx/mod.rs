@@ -27,6 +27,7 @@ use prost::bytes::Bytes;
 
 pub use float16::{Float16Options, Float16Outcome};
 pub use image_input::ImageInput;
+pub use limits::check_size;
 pub use proto::tensor_proto::DataType as ElementType;
 use proto::tensor_shape_proto::dimension::Value as DimensionValue;
 use proto::type_proto::Value as TypeValue;
