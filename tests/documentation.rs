@@ -51,6 +51,42 @@ fn every_pipeline_of_the_documentation_is_understood() {
     assert!(understood >= 5, "only {understood}");
 }
 
+/// All Rust sources below a folder, as one text.
+fn sources(folder: &std::path::Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &std::fs::read_to_string(&path).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn every_test_in_the_table_of_faults_is_there() {
+    let readme = std::fs::read_to_string(tests_file("../README.md")).unwrap();
+    let table = readme.split("## What breaks, and what happens").nth(1);
+    let table = table.unwrap().split("\n## ").next().unwrap();
+    let tests = sources(&tests_file("."));
+    let rows = table.lines().filter(|line| line.starts_with("| "));
+    let names = rows.skip(1).flat_map(|row| {
+        let cell = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        cell.split('`').skip(1).step_by(2)
+    });
+    let mut count = 0;
+    for name in names {
+        assert!(
+            tests.contains(&format!("fn {name}()")),
+            "there is no test {name}"
+        );
+        count += 1;
+    }
+    assert!(count > 40, "only {count}");
+}
+
 #[test]
 fn every_property_is_in_the_readme() {
     init();

@@ -248,6 +248,45 @@ fn a_process_killed_while_it_writes_leaves_the_old_file_or_the_new_one() {
 }
 
 #[test]
+fn a_full_disk_is_an_error_that_leaves_the_old_file_and_no_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mount =
+        "mount -t tmpfs -o size=3m,mode=700 none \"$RSDETECTNET_TEST_FOLDER\" && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", mount, "sh"])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", "child_fills_the_disk", "--ignored"])
+        .env("RSDETECTNET_TEST_FOLDER", folder.path())
+        .output()
+        .unwrap();
+    if !is_root_user() {
+        println!("only root can mount a small disk");
+        return;
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
+}
+
+#[test]
+#[ignore = "run by the test above on a disk of 3 MB"]
+fn child_fills_the_disk() {
+    let Some(folder) = env::var_os("RSDETECTNET_TEST_FOLDER").map(PathBuf::from) else {
+        return;
+    };
+    let cache = EngineCache::open(&folder).unwrap();
+    let old = vec![7; ENGINE_SIZE];
+    cache.write(&key(), Entry::Engine, &old).unwrap();
+    let error = cache.write(&key(), Entry::Engine, &vec![8; ENGINE_SIZE]);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("No space left on device"), "{error}");
+    assert_eq!(cache.read(&key(), Entry::Engine).unwrap().unwrap(), old);
+    only_file(&folder);
+}
+
+#[test]
 fn what_a_killed_process_left_behind_goes_after_an_hour() {
     let folder = tempfile::tempdir().unwrap();
     let leave = |name: &str, age: Duration| {
