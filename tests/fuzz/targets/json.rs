@@ -13,9 +13,11 @@ fuzz_target!(|texts: (&str, &str)| {
     let (source, label) = texts;
     let labels = Labels::from_lines(label);
     let found = Detection {
-        bounding_box: BoundingBox::from_corners(1.0, 2.0, 30.0, 40.0),
+        class_id: 0,
         confidence: 0.75,
-        ..Detection::default()
+        bounding_box: BoundingBox::from_corners(1.0, 2.0, 30.0, 40.0),
+        object_id: None,
+        oriented: None,
     };
     let facts = FrameFacts {
         width: 64,
