@@ -93,7 +93,7 @@ pub struct Batch {
 /// Addresses of what the kernels write to and of what they read, for `images` images.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers {
-    /// [`Sizes::rules`] words of 4 bytes an image, written by [`write_rules`].
+    /// [`Sizes::rules`] words of 4 bytes an image, written by `write_rules`.
     pub rules: u64,
     /// What [`prior_bytes`] gives.
     pub priors: u64,
@@ -109,7 +109,7 @@ pub struct Buffers {
     pub counts: u64,
     /// As `counts`.
     pub signs: u64,
-    /// [`Sizes::found`] words of 4 bytes an image, read by [`read_found`].
+    /// [`Sizes::found`] words of 4 bytes an image, read by `read_found`.
     pub found: u64,
 }
 
