@@ -5,25 +5,15 @@ mod common;
 use common::*;
 use gst::prelude::*;
 
-/// Starts the element and returns the error that it posts.
-fn start_error(build: impl FnOnce(Builder) -> Builder) -> String {
+/// The error of an element that is built like this.
+fn error_of(build: impl FnOnce(Builder) -> Builder) -> String {
     init();
-    let element = build(gst::ElementFactory::make("rsdetectnet"))
-        .build()
-        .unwrap();
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
-    assert!(element.set_state(gst::State::Paused).is_err(), "it started");
-    let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
-    element.set_state(gst::State::Null).unwrap();
-    let gst::MessageView::Error(error) = message.view() else {
-        unreachable!()
-    };
-    error.error().to_string()
+    let element = build(gst::ElementFactory::make("rsdetectnet"));
+    start_error(&element.build().unwrap())
 }
 
 fn model_error(name: &str) -> String {
-    start_error(|element| element.property("model", model(name)))
+    error_of(|element| element.property("model", model(name)))
 }
 
 #[test]
@@ -48,7 +38,7 @@ fn broken_empty_and_random_files_are_refused() {
         std::fs::write(&random, content).unwrap();
         let error = {
             let random = random.clone();
-            start_error(move |e| e.property("model", random))
+            error_of(move |e| e.property("model", random))
         };
         assert!(error.contains(sentence), "{error}");
     }
@@ -56,14 +46,14 @@ fn broken_empty_and_random_files_are_refused() {
 
 #[test]
 fn metadata_that_is_unknown_or_that_this_system_lacks_is_refused() {
-    let error_of = |metadata: &str| {
+    let error_with = |metadata: &str| {
         let metadata = metadata.to_owned();
-        start_error(move |element| element.property("metadata", metadata))
+        error_of(move |element| element.property("metadata", metadata))
     };
-    let error = error_of("rois");
+    let error = error_with("rois");
     assert!(error.contains("metadata: 'rois' is none of roi"), "{error}");
     if gstrsdetectnet::meta::analytics::Library::get().is_err() {
-        let error = error_of("roi,analytics");
+        let error = error_with("roi,analytics");
         assert!(
             error.contains("metadata=analytics: GStreamer's analytics library is missing"),
             "{error}"
@@ -89,12 +79,12 @@ fn labels_that_do_not_fit_are_refused_with_both_counts() {
         .unwrap()
         .to_owned();
     std::fs::write(&labels, "only one\n").unwrap();
-    let error = start_error(move |e| e.property("labels", labels));
+    let error = error_of(move |e| e.property("labels", labels));
     assert!(
         error.contains("holds 1 labels, but the model has 24 classes"),
         "{error}"
     );
-    let error = start_error(|e| e.property("labels", "/no/labels.txt"));
+    let error = error_of(|e| e.property("labels", "/no/labels.txt"));
     assert!(
         error.contains("/no/labels.txt could not be read"),
         "{error}"
@@ -103,9 +93,9 @@ fn labels_that_do_not_fit_are_refused_with_both_counts() {
 
 #[test]
 fn unknown_classes_and_overlays_are_refused_at_the_start() {
-    let error = start_error(|e| e.property("classes", "unicorn"));
+    let error = error_of(|e| e.property("classes", "unicorn"));
     assert!(error.contains("no class 'unicorn'"), "{error}");
-    let error = start_error(|e| e.property("overlay", "frames"));
+    let error = error_of(|e| e.property("overlay", "frames"));
     assert!(error.contains("'frames' is none of box"), "{error}");
 }
 

@@ -146,7 +146,7 @@ fn decoder_wins_over_the_modelinfo_and_a_contradiction_is_an_error() {
         ("rt-detr", "not those of decoder=rt-detr: `labels`"),
         ("yolo5", "decoder=yolo5 is none of auto, ssd, "),
     ] {
-        let error = start_error(&model, decoder);
+        let error = error_of(&model, decoder);
         assert!(error.contains(wanted), "{error}");
     }
 }
@@ -262,23 +262,12 @@ fn what_speaks_against_a_model_is_told_once_on_the_bus_of_each_element() {
     assert_eq!(texts.len(), 1, "{texts:?}");
 }
 
-fn start_error(model: &str, decoder: &str) -> String {
-    use gst::prelude::*;
+fn error_of(model: &str, decoder: &str) -> String {
     let element = gst::ElementFactory::make("rsdetectnet")
         .property("model", model)
         .property("decoder", decoder)
-        .property_from_str("backend", "onnxruntime")
-        .build()
-        .unwrap();
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
-    assert!(element.set_state(gst::State::Paused).is_err(), "it started");
-    let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
-    element.set_state(gst::State::Null).unwrap();
-    let gst::MessageView::Error(error) = message.view() else {
-        unreachable!()
-    };
-    error.error().to_string()
+        .property_from_str("backend", "onnxruntime");
+    start_error(&element.build().unwrap())
 }
 
 #[test]
@@ -286,7 +275,7 @@ fn a_broken_modelinfo_is_named_with_its_line() {
     init();
     let info = [("net.modelinfo", "[modelinfo]\nversion=1.0\nmean=1,2\n")];
     let (_folder, model) = described("yolov10", "net.onnx", &info);
-    let error = start_error(&model, "auto");
+    let error = error_of(&model, "auto");
     assert!(
         error.contains("net.modelinfo, line 3: mean=1,2 is neither"),
         "{error}"

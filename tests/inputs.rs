@@ -6,7 +6,6 @@ mod common;
 mod onnx;
 
 use common::*;
-use gst::prelude::*;
 use gstrsdetectnet::LabeledDetection;
 
 /// A generated model of which the bytes of some fields are replaced by others of the same length.
@@ -43,18 +42,6 @@ fn assert_finds_the_cell(element: &gst::Element) {
     assert_eq!(found[0].label, "red");
     let iou = found[0].detection.bounding_box.iou(&picture.cell_box(5, 2));
     assert!(iou > 0.95, "{found:?}");
-}
-
-fn start_error(element: &gst::Element) -> String {
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
-    assert!(element.set_state(gst::State::Paused).is_err(), "it started");
-    let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
-    element.set_state(gst::State::Null).unwrap();
-    let gst::MessageView::Error(error) = message.view() else {
-        unreachable!()
-    };
-    error.error().to_string()
 }
 
 #[test]

@@ -64,6 +64,27 @@ pub fn colors_element(model_name: &str) -> Builder {
         .property("labels", labels.to_str().unwrap().to_owned())
 }
 
+/// Starts an element that cannot start, and returns the error that it posts.
+pub fn start_error(element: &gst::Element) -> String {
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    assert!(element.set_state(gst::State::Paused).is_err(), "it started");
+    let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
+    element.set_state(gst::State::Null).unwrap();
+    match message.view() {
+        gst::MessageView::Error(error) => error.error().to_string(),
+        _ => unreachable!(),
+    }
+}
+
+/// The most memory that this process ever held, in bytes.
+pub fn peak_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kibibytes = line.unwrap().split_whitespace().nth(1).unwrap();
+    kibibytes.parse::<usize>().unwrap() * 1024
+}
+
 pub fn harness(element: &gst::Element, caps: &gst_video::VideoInfo) -> Harness {
     let mut harness = Harness::with_element(element, Some("sink"), Some("src"));
     harness.set_src_caps(caps.to_caps().unwrap());
