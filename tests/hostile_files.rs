@@ -9,7 +9,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::*;
-use gst::prelude::*;
 use gstrsdetectnet::model::onnx::{Float16Options, Model};
 
 const SOON: Duration = Duration::from_secs(20);
