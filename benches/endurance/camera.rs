@@ -307,12 +307,18 @@ impl Camera {
 
     /// A broken frame comes, and the element's error is waited for.
     pub fn fail(mut self) -> Result<Tally> {
-        self.source.push_buffer(gst::Buffer::from_slice([0; 16]))?;
         let bus = self.pipeline.bus().ok_or("no bus")?;
-        let wait = gst::ClockTime::try_from(LONG)?;
-        bus.timed_pop_filtered(wait, &[gst::MessageType::Error])
-            .ok_or("a broken frame is no error")?;
-        self.stop()
+        let begin = Instant::now();
+        // The queue of a stalled camera may drop it.
+        while begin.elapsed() < LONG {
+            let _ = self.source.push_buffer(gst::Buffer::from_slice([0; 16]));
+            let wait = gst::ClockTime::from_mseconds(200);
+            if let Some(error) = bus.timed_pop_filtered(wait, &[gst::MessageType::Error]) {
+                drop(error);
+                return self.stop();
+            }
+        }
+        Err("a broken frame is no error".into())
     }
 
     pub fn change_size(&mut self, index: usize) {

@@ -245,6 +245,10 @@ impl<'a> Pass<'a> {
         if !self.selection.wants(class, confidence) || !self.is_peak(cell, anchor, score, class) {
             return;
         }
+        if confidence == f32::INFINITY {
+            signs.not_a_number = true;
+            return;
+        }
         signs.above_one |= confidence > Signs::HIGHEST_CONFIDENCE;
         let index = cell * self.source.anchors + anchor;
         let Some(in_input) = self.read_box(cell, anchor, index) else {

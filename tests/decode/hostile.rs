@@ -143,7 +143,7 @@ proptest! {
             for found in detections {
                 let b = found.bounding_box;
                 prop_assert!(b.x >= 0.0 && b.y >= 0.0 && b.right() <= 200.01 && b.bottom() <= 90.01, "{found:?}");
-                prop_assert!(found.confidence > 0.5, "{found:?}");
+                prop_assert!(found.confidence > 0.5 && found.confidence.is_finite(), "{found:?}");
             }
         }
         decoder.diagnosis();

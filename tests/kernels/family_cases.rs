@@ -183,6 +183,7 @@ pub fn implausible_outputs_leave_their_signs(machine: &impl Machine) {
         decode_case(machine, &changed, OutputElement::F32, &case.selection)[1].1
     };
     assert!(signs(&|values| values.fill(f32::NAN)).not_a_number);
+    assert!(signs(&|values| values.fill(f32::INFINITY)).not_a_number);
     assert!(!signs(&|values| values.fill(0.0)).something);
     assert!(signs(&|values| values[4 * 64..].fill(7.5)).above_one);
     assert!(signs(&|values| values[..64].fill(4000.0)).far);

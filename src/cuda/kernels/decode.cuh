@@ -358,6 +358,10 @@ DEVICE bool judge(const DecodeBatch &batch, const DecodeMemory &memory, const Im
     }
     if (!(confidence > load_f32(thresholds + 4 * u64(class_id)))) return false;
     if (!is_peak(batch, image, cell, anchor, best_class, best)) return false;
+    if (!(confidence < __builtin_inff())) {
+        signs |= NOT_A_NUMBER;
+        return false;
+    }
     if (confidence > HIGHEST_CONFIDENCE) signs |= ABOVE_ONE;
     const Box box = box_in_input(batch, image, cell, anchor);
     if (is_far(rules, box)) signs |= FAR;
