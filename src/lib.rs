@@ -1,17 +1,18 @@
 //! rsdetectnet finds objects in video frames where the frames already are: a GStreamer plugin with the
 //! element `rsdetectnet`, and what applications need to read its results.
 //!
-//! The way of a frame, room by room: [`frame`] borrows its planes, [`preprocess`] writes them into the network's
-//! input, an [`engine`] runs the network, [`decode`] turns its output into [`detection`]s, [`track`] knows them again
-//! from frame to frame, and [`meta`] attaches those to the buffer; [`crop`] cuts them out, [`overlay`] draws them,
-//! and by its [`thumbnail`] a frame that looks like the last one needs none of this. [`model`] knows what a model is,
-//! [`detector`] puts the stages together, and only [`element`] knows pads.
+//! The way of a frame, room by room: [`frame`] borrows its planes, [`region`] says what of it is looked at,
+//! [`preprocess`] writes that into the network's input, an [`engine`] runs the network, [`decode`] turns its output
+//! into [`detection`]s, [`track`] knows them again from frame to frame, and [`meta`] attaches them to the buffer;
+//! [`crop`] cuts them out, [`overlay`] draws them, and by its [`thumbnail`] a frame that looks like the last one needs
+//! none of this. [`model`] knows what a model is, [`detector`] puts the stages together, and only [`element`] knows
+//! pads.
 //!
 //! [`c_api`] gives other languages what they cannot reach through GStreamer.
 //!
-//! An application registers the element with [`plugin_register_static`] reads a buffer with [`detections`]
-//! and [`crop_details`], and an element with [`stats`]. A [`Supervisor`] keeps the pipeline of a camera running, and
-//! [`Metrics`] say how it goes, and an [`Outbox`] holds what a broker is to get. `pipelines/embed.rs` is a program made of these.
+//! An application registers the element with [`plugin_register_static`] and reads a buffer with [`detections`] and
+//! [`crop_details`], an element with [`stats`]. A [`Supervisor`] keeps the pipeline of a camera running, [`Metrics`]
+//! say how it goes, and an [`Outbox`] holds what a broker is to get; `pipelines/embed.rs` is a program made of these.
 
 pub mod c_api;
 pub mod crop;
