@@ -75,6 +75,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<bool, Box<dyn Error>> {
+    growth::use_one_heap();
     gst::init()?;
     gstrsdetectnet::plugin_register_static()?;
     let options = Options::from_arguments()?;
@@ -87,7 +88,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
     let mut tally = Tally::default();
     let mut growth = Growth::default();
     println!(
-        "   time cameras   frames  faults  RSS MiB    fds threads GPU MiB  p99 ms  SM % dec %"
+        "   time cameras   frames  faults  heap MiB  RSS MiB    fds threads GPU MiB  p99 ms  SM % dec %"
     );
     let begin = Instant::now();
     let all = Duration::from_secs_f64(options.minutes * 60.0);
