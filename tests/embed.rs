@@ -343,9 +343,11 @@ fn detections_are_back_within_3_s_after_the_server_is_and_nothing_piles_up() {
             assert!(after < Duration::from_secs(3), "{camera}: {after:?}");
         }
         thread::sleep(Duration::from_millis(500));
-        match round {
-            0 => held = embed.held(),
-            _ => println!("{held:?} files and threads, now {:?}", embed.held()),
+        let now = embed.held();
+        println!("{held:?} files and threads, now {now:?}");
+        // A camera may be between two runs at the moment, and hold less.
+        if round < 2 {
+            held = [held[0].max(now[0]), held[1].max(now[1])];
         }
     }
     let [files, threads] = embed.held();
