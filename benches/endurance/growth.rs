@@ -70,8 +70,8 @@ impl fmt::Display for Reading {
     }
 }
 
-/// All readings. The first quarter is for warming up; of what is left, the lows of the halves are compared, as the
-/// number of cameras and of what they do goes up and down at random.
+/// All readings. The first quarter is for warming up; of what is left, the lows of the halves are compared, as
+/// what the cameras do goes up and down at random.
 #[derive(Default)]
 pub struct Growth(Vec<Reading>);
 
