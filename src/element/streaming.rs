@@ -103,7 +103,7 @@ pub(super) struct Streaming {
 impl Streaming {
     pub fn new(detector: Detector, settings: &Settings) -> Result<Self, SettingsError> {
         let mut streaming = Self {
-            search: settings.search(detector.labels())?.0,
+            search: Search::default(),
             detector: Arc::new(detector),
             overlay: None,
             warned_of_overlay: false,
