@@ -79,6 +79,8 @@ impl RsDetectNet {
     pub(super) fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
         self.outputs.reset();
+        // Frames may come before the model is there.
+        self.ledger.begin();
         self.post_progress(
             gst::ProgressType::Start,
             &format!("Loading {}", settings.model),
@@ -166,7 +168,6 @@ impl RsDetectNet {
         let mut statistics = Statistics::new(backend);
         statistics.share(Some(streaming.streams()));
         *lock(&self.statistics) = statistics;
-        self.ledger.begin();
         *lock(&self.quality) = Quality::default();
         *lock(&self.streaming) = Some(streaming);
         let latency = gst::ClockTime::try_from(inspection).unwrap_or_default();
