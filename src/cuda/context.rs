@@ -167,6 +167,17 @@ impl std::fmt::Debug for Context {
 #[must_use = "the context is current only as long as this value lives"]
 pub struct Current(PhantomData<*mut c_void>);
 
+impl Current {
+    /// What kernels of this process have done to the context before: an error that work in it has from now on.
+    pub fn check(&self) -> Result<(), CudaError> {
+        // SAFETY: the context is current; the query waits for nothing.
+        match unsafe { sys::cuStreamQuery(std::ptr::null_mut()) } {
+            sys::CUresult::CUDA_SUCCESS | sys::CUresult::CUDA_ERROR_NOT_READY => Ok(()),
+            failure => Err(CudaError::new("cuStreamQuery", failure)),
+        }
+    }
+}
+
 impl Drop for Current {
     fn drop(&mut self) {
         let mut popped = std::ptr::null_mut();

@@ -32,6 +32,12 @@ pub enum LoadError {
     Layout(#[from] UnknownLayout),
     #[error(transparent)]
     OnnxRuntime(#[from] onnxruntime::Error),
+    /// With backend=auto, on a machine that has a GPU.
+    #[error("{cpu}. Nor can its GPU be used: {gpu}")]
+    NoBackend {
+        cpu: onnxruntime::Error,
+        gpu: String,
+    },
     #[error(transparent)]
     TensorRt(#[from] TensorRtError),
     #[error(transparent)]
