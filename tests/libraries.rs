@@ -33,9 +33,8 @@ fn child_starts() {
     let Ok(backend) = std::env::var("RSDETECTNET_TEST_BACKEND") else {
         return;
     };
-    let element = colors_element("colors-ssd.onnx");
-    let element = element.property_from_str("backend", &backend);
-    let element = element.build().unwrap();
+    let element = colors_element("colors-ssd.onnx").build().unwrap();
+    element.set_property_from_str("backend", &backend);
     let bus = gst::Bus::new();
     element.set_bus(Some(&bus));
     let started = element.set_state(gst::State::Paused).is_ok();

@@ -231,7 +231,8 @@ fn five_hundred_rounds_of_random_faults_on_frames_of_the_gpu_lose_count_of_none(
             "{} KiB of the GPU less free than after 50 rounds",
             left >> 10
         );
-        assert!(left <= 64 << 20);
+        // Of each start TensorRT-RTX 1.4 keeps some.
+        assert!(left <= 128 << 20);
         let again = attempt(&detector, &colorful_frames(5)).unwrap();
         assert_colorful(&again);
     });

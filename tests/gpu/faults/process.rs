@@ -12,17 +12,29 @@ use crate::common::init;
 /// Names the test that a process is there for.
 const ALONE: &str = "RSDETECTNET_TEST_ALONE";
 
+/// The file that such a process leaves when it has passed.
+const PASSED: &str = "RSDETECTNET_TEST_PASSED";
+
 /// Runs `body` in a process of its own, which passes within `seconds`. `test` is the name of the test that calls this.
 pub fn alone(test: &str, seconds: u64, body: impl FnOnce()) {
     if env::var(ALONE).is_ok_and(|name| name == test) {
         body();
+        let path = env::var_os(PASSED).unwrap();
+        std::fs::write(path, test).unwrap();
         return;
     }
     // GStreamer's registry is made while the GPU is as it should be.
     init();
-    let mut child = command(test).env(ALONE, test).spawn().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let passed = folder.path().join("passed");
+    let mut child = command(test)
+        .env(ALONE, test)
+        .env(PASSED, &passed)
+        .spawn()
+        .unwrap();
     let status = wait(&mut child, test, Duration::from_secs(seconds));
     assert!(status.success(), "{}", ending(status));
+    assert!(passed.exists(), "there is no test {test}");
 }
 
 /// Whether this process is there for a test that is another one's child.
