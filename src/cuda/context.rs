@@ -168,13 +168,17 @@ impl std::fmt::Debug for Context {
 pub struct Current(PhantomData<*mut c_void>);
 
 impl Current {
-    /// What kernels of this process have done to the context before: an error that work in it has from now on.
+    /// Whether the context is good for work: after some errors of kernels all that is asked of it is refused.
     pub fn check(&self) -> Result<(), CudaError> {
-        // SAFETY: the context is current; the query waits for nothing.
-        match unsafe { sys::cuStreamQuery(std::ptr::null_mut()) } {
-            sys::CUresult::CUDA_SUCCESS | sys::CUresult::CUDA_ERROR_NOT_READY => Ok(()),
-            failure => Err(CudaError::new("cuStreamQuery", failure)),
-        }
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: the context is current, and the call writes to the variables.
+        let asked = check("cuMemGetInfo", unsafe {
+            sys::cuMemGetInfo_v2(&mut free, &mut total)
+        });
+        asked.or_else(|error| match error.is_final() {
+            true => Err(error),
+            false => Ok(()),
+        })
     }
 }
 

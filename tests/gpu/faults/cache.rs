@@ -245,7 +245,7 @@ fn an_engine_that_is_replaced_while_elements_load_it_harms_none() {
     let test = "cache::an_engine_that_is_replaced_while_elements_load_it_harms_none";
     alone(test, 150, || {
         const STARTS: usize = 40;
-        const TIME: Duration = Duration::from_secs(60);
+        const TIME: Duration = Duration::from_secs(25);
         listen();
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().join("engines");
@@ -290,7 +290,7 @@ fn an_engine_that_is_replaced_while_elements_load_it_harms_none() {
             played.unwrap();
         });
         println!("{starts} starts, of which {built} built the engine anew");
-        assert!(starts >= 5);
+        assert!(starts >= 3);
         start(&cache);
         assert!(!start(&cache).was_built());
     });

@@ -18,6 +18,8 @@ const PASSED: &str = "RSDETECTNET_TEST_PASSED";
 /// Runs `body` in a process of its own, which passes within `seconds`. `test` is the name of the test that calls this.
 pub fn alone(test: &str, seconds: u64, body: impl FnOnce()) {
     if env::var(ALONE).is_ok_and(|name| name == test) {
+        // The harness has begun a line.
+        println!();
         body();
         let path = env::var_os(PASSED).unwrap();
         std::fs::write(path, test).unwrap();
@@ -27,12 +29,25 @@ pub fn alone(test: &str, seconds: u64, body: impl FnOnce()) {
     init();
     let folder = tempfile::tempdir().unwrap();
     let passed = folder.path().join("passed");
+    let output = folder.path().join("output");
     let mut child = command(test)
         .env(ALONE, test)
         .env(PASSED, &passed)
+        .stdout(File::create(&output).unwrap())
         .spawn()
         .unwrap();
-    let status = wait(&mut child, test, Duration::from_secs(seconds));
+    let status = wait(&mut child, Duration::from_secs(seconds));
+    let text = std::fs::read(&output).unwrap();
+    // Its own count of tests is no news.
+    let is_news = |line: &&str| {
+        let frame = ["running ", "test ", "failures:", "ok"];
+        !line.trim().is_empty() && !frame.iter().any(|word| line.starts_with(word))
+    };
+    println!();
+    for line in String::from_utf8_lossy(&text).lines().filter(is_news) {
+        println!("    {line}");
+    }
+    let status = status.unwrap_or_else(|| panic!("it was not done after {seconds} s"));
     assert!(status.success(), "{}", ending(status));
     assert!(passed.exists(), "there is no test {test}");
 }
@@ -53,11 +68,12 @@ pub fn printed(test: &str, environment: &[(&str, &str)], seconds: u64) -> Result
         .stdout(output)
         .spawn()
         .unwrap();
-    let status = wait(&mut child, test, Duration::from_secs(seconds));
+    let status = wait(&mut child, Duration::from_secs(seconds));
     let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
-    match status.success() {
-        true => Ok(text),
-        false => Err(format!("{}: {text}", ending(status))),
+    match status {
+        Some(status) if status.success() => Ok(text),
+        Some(status) => Err(format!("{}: {text}", ending(status))),
+        None => Err(format!("it was not done after {seconds} s: {text}")),
     }
 }
 
@@ -79,19 +95,18 @@ fn command(test: &str) -> Command {
     command
 }
 
-fn wait(child: &mut Child, test: &str, limit: Duration) -> ExitStatus {
+/// How a process ended; none where it had to be ended.
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let start = Instant::now();
-    loop {
+    while start.elapsed() < limit {
         if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        if start.elapsed() > limit {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            panic!("{test} was not done after {limit:?}");
+            return Some(status);
         }
         thread::sleep(Duration::from_millis(20));
     }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
 }
 
 fn ending(status: ExitStatus) -> String {
