@@ -183,6 +183,9 @@ fn a_cache_on_a_read_only_disk_gives_what_it_holds_and_the_rest_is_built_with_a_
     });
 }
 
+/// What is made of a file that was kept.
+type Change<'a> = dyn Fn(&[u8]) -> Vec<u8> + 'a;
+
 /// A file of the cache with this header, this content, and the digest of it.
 fn sealed(header: &[u8], content: &[u8]) -> Vec<u8> {
     let digest = Sha256::digest(content);
@@ -205,7 +208,7 @@ fn engines_of_another_model_release_or_tensorrt_are_built_anew_with_a_warning() 
         let other = engines(&cache).into_iter().find(|path| !own.contains(path));
         let other = fs::read(other.unwrap()).unwrap();
 
-        let replace = |make: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let replace = |make: &Change| {
             for (path, whole) in own.iter().zip(&whole) {
                 fs::write(path, make(whole)).unwrap();
             }
@@ -220,7 +223,7 @@ fn engines_of_another_model_release_or_tensorrt_are_built_anew_with_a_warning() 
             plan[..4].reverse();
             sealed(whole, &plan)
         };
-        let cases: [(&dyn Fn(&[u8]) -> Vec<u8>, &str); 4] = [
+        let cases: [(&Change, &str); 4] = [
             (&|_| other.clone(), "it belongs to another model"),
             (&of_another_release, "it is not a file of this version"),
             (&of_another_tensorrt, "the engine cannot be loaded"),
