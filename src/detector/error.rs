@@ -42,7 +42,7 @@ pub enum LoadError {
     TensorRt(#[from] TensorRtError),
     #[error(transparent)]
     Cache(#[from] CacheError),
-    #[error("backend=tensorrt needs an NVIDIA GPU: {0}")]
+    #[error("{}{}", need_of_a_gpu(.0), .0)]
     Context(#[from] ContextError),
     #[error(transparent)]
     Cuda(#[from] CudaError),
@@ -74,6 +74,16 @@ pub enum LoadError {
     NoCacheFolder,
     #[error("the element was stopped while another one loaded its model")]
     Cancelled,
+}
+
+/// What comes before the reason why there is no context: a GPU that is there may still refuse one.
+fn need_of_a_gpu(error: &ContextError) -> &'static str {
+    match error {
+        ContextError::Cuda(_) => "",
+        ContextError::Driver(_) | ContextError::NoSuchGpu { .. } => {
+            "backend=tensorrt needs an NVIDIA GPU: "
+        }
+    }
 }
 
 impl From<DetectError> for LoadError {
