@@ -8,8 +8,8 @@ use crate::cuda::driver::{CudaError, check};
 /// With less than this, it is the likely cause of what went wrong.
 const LITTLE: usize = 256 << 20;
 
-/// Whether the current GPU has so much memory: it is taken and given back. What some systems call free is less than what
-/// they have.
+/// Whether the current GPU has so much memory: it is taken and given back. What some systems call free is less than
+/// what they have.
 pub(super) fn need(bytes: usize) -> Result<(), String> {
     // SAFETY: nobody reads it.
     let taken = unsafe { DeviceBuffer::<u8>::uninitialized(bytes) };

@@ -1,5 +1,5 @@
-//! NVIDIA's libraries are missing, or of another release, or there is no GPU: one sentence with backend=tensorrt, and the
-//! CPU with backend=auto.
+//! NVIDIA's libraries are missing, or of another release, or there is no GPU: one sentence with backend=tensorrt, and
+//! the CPU with backend=auto.
 
 use std::env;
 use std::fs;
