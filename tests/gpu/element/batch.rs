@@ -49,7 +49,7 @@ fn each_frame_of_a_batch_gets_its_own_detections_and_overlay() {
         }
         let buffer = harness.push_and_pull(batch(&frames)).unwrap();
         let found = gstrsdetectnet::detections(&buffer);
-        let drawn = Pixels::of_batch(&buffer, &info);
+        let drawn = Pixels::of_batch(&buffer, &caps);
         for (index, ((_, wanted), original)) in pictures.iter().zip(&originals).enumerate() {
             let own = found.iter().filter(|f| f.batch_id == Some(index as u32));
             let own: Vec<_> = own.cloned().collect();

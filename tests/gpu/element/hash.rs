@@ -188,7 +188,7 @@ fn a_batch_is_inspected_when_one_of_its_frames_changes() {
     ))
     .unwrap();
     let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
-    harness.set_src_caps(caps);
+    harness.set_src_caps(caps.clone());
     harness.play();
     // The third frame becomes the first one, by 0.6 levels, then stays.
     for (change, repeated) in [(false, false), (false, true), (true, false), (false, true)] {
@@ -198,7 +198,7 @@ fn a_batch_is_inspected_when_one_of_its_frames_changes() {
         let buffer = harness.push_and_pull(batch(&frames)).unwrap();
         let details = frame_details(&buffer).unwrap();
         assert_eq!(details.repeated, repeated);
-        let pixels = Pixels::of_batch(&buffer, &info);
+        let pixels = Pixels::of_batch(&buffer, &caps);
         let wanted: Vec<u8> = pixels
             .iter()
             .flat_map(|pixels| frame_hash(pixels, 8))
