@@ -3,7 +3,7 @@
 
 use gst::prelude::*;
 use gst_check::Harness;
-use gst_video::{VideoFormat, VideoInfo};
+use gst_video::VideoFormat;
 use gstrsdetectnet::cuda::context::Context;
 use gstrsdetectnet::thumbnail::cpu::Thumbnailer;
 use gstrsdetectnet::thumbnail::{Area, pixels_of};
@@ -181,7 +181,6 @@ fn a_batch_is_inspected_when_one_of_its_frames_changes() {
         pictures.map(|picture| Pixels::of_sample(&picture.converted(VideoFormat::Nv12, None)));
     let frames = upload(&pixels);
     let caps = caps();
-    let info = VideoInfo::from_caps(&caps).unwrap();
     let element = gst::parse::launch(&format!(
         "{} batch-size=4 hash-size=8 skip-unchanged=0.3",
         COLORS_SSD.detector(&shared_cache())
