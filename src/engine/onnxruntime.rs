@@ -389,7 +389,8 @@ fn bind_outputs(
         .iter()
         .map(|output| {
             let mut shape = output.shape.clone();
-            if let [batch @ -1, ..] = shape.as_mut_slice() {
+            // With fewer axes, the first can as well count detections, of which a run has as many as it finds.
+            if let [batch @ -1, _, _, ..] = shape.as_mut_slice() {
                 *batch = 1;
             }
             let elements = shape.iter().try_fold(1i64, |all, &size| {
