@@ -192,6 +192,11 @@ impl Detector {
             })?;
             Engine::Gpu(Box::new(GpuStream::new(model)))
         } else {
+            if options.backend == Backend::Auto
+                && let Some(obstacle) = obstacle_to_a_gpu()
+            {
+                gst::info!(CAT, "not on a GPU: {obstacle}");
+            }
             let model = HOST_MODELS.get(options, 0, progress, |_| HostModel::load(options))?;
             model.join();
             Engine::Host(model)
@@ -418,15 +423,14 @@ pub fn wants_gpu(options: &DetectorOptions) -> bool {
         Backend::TensorRt => true,
         Backend::OnnxRuntime => false,
         Backend::Auto if ModelSource::is_engine(&options.model) => true,
-        Backend::Auto => {
-            let obstacle = match cuda::driver::load() {
-                Err(error) => Some(error.to_string()),
-                Ok(_) => library().err().map(|error| error.to_string()),
-            };
-            if let Some(obstacle) = &obstacle {
-                gst::info!(CAT, "not on a GPU: {obstacle}");
-            }
-            obstacle.is_none()
-        }
+        Backend::Auto => obstacle_to_a_gpu().is_none(),
+    }
+}
+
+/// What a model needs to run on a GPU, and this machine has not.
+fn obstacle_to_a_gpu() -> Option<String> {
+    match cuda::driver::load() {
+        Err(error) => Some(error.to_string()),
+        Ok(_) => library().err().map(|error| error.to_string()),
     }
 }
