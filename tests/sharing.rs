@@ -400,8 +400,7 @@ fn elements_that_start_a_broken_model_at_once_all_fail() {
             scope.spawn(|| {
                 let builder = colors().property("model", model("broken.onnx"));
                 let element = builder.build().unwrap();
-                let bus = gst::Bus::new();
-                element.set_bus(Some(&bus));
+                let bus = listen(&element);
                 start.wait();
                 // Who waited for another one to load it is told with the first frame.
                 if element.set_state(gst::State::Paused).is_ok() {

@@ -193,6 +193,11 @@ impl Detector {
             })?;
             Engine::Gpu(Box::new(GpuStream::new(model)))
         } else {
+            if options.backend == Backend::Auto
+                && let Err(obstacle) = obstacle()
+            {
+                gst::info!(CAT, "not on a GPU: {obstacle}");
+            }
             let model = HOST_MODELS.get(options, 0, progress, |_| HostModel::load(options));
             let model = model.map_err(|error| match (error, why_not_on_gpu(options)) {
                 (LoadError::OnnxRuntime(cpu), Some(gpu)) if cpu.is_absent() => {
@@ -425,13 +430,7 @@ pub fn wants_gpu(options: &DetectorOptions) -> bool {
         Backend::TensorRt => true,
         Backend::OnnxRuntime => false,
         Backend::Auto if ModelSource::is_engine(&options.model) => true,
-        Backend::Auto => {
-            let obstacle = obstacle();
-            if let Err(obstacle) = &obstacle {
-                gst::info!(CAT, "not on a GPU: {obstacle}");
-            }
-            obstacle.is_ok()
-        }
+        Backend::Auto => obstacle().is_ok(),
     }
 }
 
