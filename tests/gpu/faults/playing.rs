@@ -119,10 +119,10 @@ pub fn astronauts(count: usize) -> Vec<gst::Sample> {
     vec![picture("astronaut.png").converted(VideoFormat::Nv12, None); count]
 }
 
-/// Asserts that the bundled model found a person in all of [`astronauts`].
+/// Asserts that the bundled model found a Person in all of [`astronauts`].
 pub fn assert_astronauts(played: &Played) {
     for found in &played.found {
-        let is_person = |found: &LabeledDetection| found.label == "person";
+        let is_person = |found: &LabeledDetection| found.label == "Person";
         assert!(found.iter().any(is_person), "{found:?}");
     }
 }
