@@ -255,8 +255,7 @@ fn rules_take_effect_while_playing() {
     assert_eq!(crops(&element).len(), 0);
     element.set_property("crop-min-size", 0u32);
     assert_eq!(crops(&element).len(), 2);
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     element.set_property("crop-classes", "violet");
     assert_eq!(crops(&element).len(), 2, "the earlier settings stay");
     let message = bus.pop_filtered(&[gst::MessageType::Warning]).unwrap();
@@ -393,8 +392,7 @@ fn the_pad_says_what_crops_of_the_video_can_be_here() {
 #[test]
 fn a_branch_that_takes_gpu_memory_alone_is_a_warning_for_video_in_system_memory() {
     let element = colors_element("colors-ssd.onnx").build().unwrap();
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     let caps = "video/x-raw(memory:CUDAMemory)"
         .parse::<gst::Caps>()
         .unwrap();

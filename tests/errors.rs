@@ -3,7 +3,6 @@
 mod common;
 
 use common::*;
-use gst::prelude::*;
 
 /// The error of an element that is built like this.
 fn error_of(build: impl FnOnce(Builder) -> Builder) -> String {
@@ -114,8 +113,7 @@ fn a_model_that_returns_not_a_number_finds_nothing_and_goes_on() {
 fn frame_error(buffer: gst::Buffer) -> String {
     let element = colors_element("colors-ssd.onnx").build().unwrap();
     let mut harness = harness(&element, &Picture::grey(64, 64).info());
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     assert_eq!(harness.push(buffer), Err(gst::FlowError::Error));
     let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
     let gst::MessageView::Error(error) = message.view() else {

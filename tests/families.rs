@@ -170,8 +170,7 @@ fn a_modelinfo_that_was_written_is_read_as_the_same_and_found_is_the_same() {
                 .property_from_str("backend", "onnxruntime")
                 .build()
                 .unwrap();
-            let bus = gst::Bus::new();
-            element.set_bus(Some(&bus));
+            let bus = listen(&element);
             element.set_state(gst::State::Paused).unwrap();
             element.set_state(gst::State::Null).unwrap();
             let warning = bus.pop_filtered(&[gst::MessageType::Warning]);
@@ -207,8 +206,7 @@ fn a_description_that_says_something_else_is_not_overwritten() {
         .property_from_str("backend", "onnxruntime")
         .build()
         .unwrap();
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     element.set_state(gst::State::Paused).unwrap();
     let warning = bus.pop_filtered(&[gst::MessageType::Warning]).unwrap();
     element.set_state(gst::State::Null).unwrap();
@@ -222,7 +220,6 @@ fn a_description_that_says_something_else_is_not_overwritten() {
 
 #[test]
 fn what_speaks_against_a_model_is_told_once_on_the_bus_of_each_element() {
-    use gst::prelude::*;
     init();
     // Its scores are logits, which this calls probabilities.
     let info = [(
@@ -240,8 +237,7 @@ fn what_speaks_against_a_model_is_told_once_on_the_bus_of_each_element() {
             .build()
             .unwrap();
         let mut harness = harness(&element, &picture.info());
-        let bus = gst::Bus::new();
-        element.set_bus(Some(&bus));
+        let bus = listen(&element);
         for _ in 0..30 {
             harness.push_and_pull(picture.buffer()).unwrap();
         }

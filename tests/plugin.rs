@@ -122,6 +122,31 @@ fn without_onnx_runtime_the_error_says_how_to_get_it() {
     assert!(unusable.contains("could not be used"), "{unusable}");
 }
 
+#[test]
+fn a_start_is_told_in_fifteen_lines_at_most_and_nothing_twice() {
+    let folder = plugin_folder();
+    let output = tool("gst-launch-1.0", folder.path())
+        .args("-q videotestsrc num-buffers=3 ! rsdetectnet threshold=0.6 ! fakesink".split(' '))
+        .env("GST_DEBUG", "rsdetectnet*:4")
+        .env("GST_DEBUG_NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    // Time, process and thread come before the level.
+    let story: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split_once(" INFO "))
+        .map(|(_, told)| told)
+        .collect();
+    assert!(story.len() <= 15, "{story:#?}");
+    for told in ["threshold = ", "not on a GPU", "ONNX Runtime", "classes"] {
+        let times = story.iter().filter(|line| line.contains(told)).count();
+        let gpu_is_there = told == "not on a GPU" && times == 0;
+        assert!(times == 1 || gpu_is_there, "{told}: {story:#?}");
+    }
+}
+
 /// Runs a pipeline under GStreamer's tracer of leaks, which must find none; gives back all that was said.
 fn without_leaks(pipeline: &str) -> (Output, String) {
     let folder = plugin_folder();

@@ -104,8 +104,7 @@ fn regions_change_while_playing_and_a_bad_one_leaves_the_earlier_in_force() {
     let element = colors_element("colors-ssd.onnx").build().unwrap();
     let picture = small_objects();
     let mut harness = harness(&element, &picture.info());
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     let mut found = || {
         let buffer = harness.push_and_pull(picture.buffer()).unwrap();
         gstrsdetectnet::detections(&buffer).len()
@@ -136,8 +135,7 @@ fn a_region_outside_of_the_frames_is_an_error_that_names_both() {
         .unwrap();
     let picture = small_objects();
     let mut harness = harness(&element, &picture.info());
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     assert!(harness.push(picture.buffer()).is_err());
     let error = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
     let gst::MessageView::Error(error) = error.view() else {

@@ -328,6 +328,27 @@ fn a_flush_empties_the_branch_and_the_next_segment_goes_on() {
 }
 
 #[test]
+fn a_flush_that_has_returned_has_reached_every_pad_so_that_a_seek_finds_none_flushing() {
+    let element = colors_element("colors-ssd.onnx").build().unwrap();
+    let mut harness = video_harness(&element);
+    let gates = PADS.map(|_| Gate::open());
+    for (name, gate) in PADS.iter().zip(&gates) {
+        request(&element, name, gate);
+    }
+    for number in 0..100 {
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        assert!(harness.push_event(gst::event::FlushStart::new()));
+        assert!(harness.push_event(gst::event::FlushStop::new(true)));
+        for gate in &gates {
+            assert!(!gate.pad.pad_flags().contains(gst::PadFlags::FLUSHING));
+        }
+        assert!(harness.push_event(gst::event::Segment::new(&segment)));
+        harness.push_and_pull(frame(number)).unwrap();
+    }
+    element.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
 fn unlinked_pads_harm_nothing_and_crops_flow_without_a_sink_for_the_video() {
     let element = colors_element("colors-ssd.onnx").build().unwrap();
     for name in PADS {
@@ -353,8 +374,7 @@ fn unlinked_pads_harm_nothing_and_crops_flow_without_a_sink_for_the_video() {
 fn a_failing_branch_is_a_warning_and_begins_again_with_a_new_link() {
     for name in PADS {
         let element = colors_element("colors-ssd.onnx").build().unwrap();
-        let bus = gst::Bus::new();
-        element.set_bus(Some(&bus));
+        let bus = listen(&element);
         let mut harness = video_harness(&element);
         let gate = Gate::new();
         let pad = request(&element, name, &gate);
@@ -387,8 +407,7 @@ fn a_failing_branch_is_a_warning_and_begins_again_with_a_new_link() {
 #[test]
 fn a_branch_that_has_enough_is_left_alone_until_the_next_stream() {
     let element = colors_element("colors-ssd.onnx").build().unwrap();
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     let mut harness = video_harness(&element);
     let gate = Gate::new();
     request(&element, "detections", &gate);
@@ -466,8 +485,7 @@ fn branches_answer_for_latency_and_leave_caps_and_allocation_to_the_video() {
 fn pads_come_and_go_a_thousand_times_while_the_video_plays() {
     let element = colors_element("colors-ssd.onnx").build().unwrap();
     let mut harness = video_harness(&element);
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     let done = Arc::new(AtomicU64::new(0));
     let visitor = std::thread::spawn({
         let (element, done) = (element.clone(), done.clone());

@@ -34,8 +34,7 @@ fn a_wrong_value_while_playing_is_a_warning_and_the_earlier_one_stays() {
         .build()
         .unwrap();
     let mut harness = harness(&element, &four_cells().info());
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     assert_eq!(labels_found(&mut harness), ["red", "red"]);
     element.set_property("classes", "violet");
     assert_eq!(labels_found(&mut harness), ["red", "red"]);
@@ -80,8 +79,7 @@ fn post_messages_posts_every_inspected_frame_with_its_objects() {
         .build()
         .unwrap();
     let mut harness = harness(&element, &four_cells().info());
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     let mut buffer = four_cells().buffer();
     buffer
         .get_mut()

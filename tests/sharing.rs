@@ -400,8 +400,7 @@ fn elements_that_start_a_broken_model_at_once_all_fail() {
             scope.spawn(|| {
                 let builder = colors().property("model", model("broken.onnx"));
                 let element = builder.build().unwrap();
-                let bus = gst::Bus::new();
-                element.set_bus(Some(&bus));
+                let bus = listen(&element);
                 start.wait();
                 // Who waited for another one to load it is told with the first frame.
                 if element.set_state(gst::State::Paused).is_ok() {
@@ -485,11 +484,16 @@ fn who_waits_for_another_s_load_can_be_stopped_and_who_goes_on_waiting_gets_the_
             waiting.source.push(four_cells().buffer()).unwrap();
             waiting
         });
+        // Its frame comes before its model.
+        thread::sleep(Duration::from_millis(200));
         lease.give_up();
         assert_eq!(is_started.recv_timeout(LONG), Ok(true));
         let waiting = pushed.join().unwrap();
         assert_eq!(sharing(&waiting), 2);
         assert_eq!(labels(&waiting), ["red", "red", "blue", "green"]);
+        let stats: gst::Structure = patient.property("stats");
+        let counts = ["frames", "inspected"].map(|name| stats.get::<u64>(name).unwrap());
+        assert_eq!(counts, [2, 2], "{stats}");
     });
     loading.set_state(gst::State::Null).unwrap();
 }

@@ -64,8 +64,7 @@ fn late_frames_pass_uninspected_and_a_message_says_so() {
     let element = colors_element("colors-ssd.onnx").build().unwrap();
     let picture = red_picture();
     let mut harness = harness(&element, &picture.info());
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     let late = lateness(FRAME, 100_000_000);
     assert_eq!(
         found(&harness.push_and_pull(frame(&picture, 0)).unwrap()),

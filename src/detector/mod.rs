@@ -21,10 +21,11 @@ use std::time::Duration;
 use once_cell::sync::Lazy;
 
 use crate::cuda;
+use crate::cuda::DriverError;
 use crate::cuda::context::Context;
 use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::engine::tensorrt::library;
+use crate::engine::tensorrt::{TensorRtError, library};
 use crate::frame::system::Plane;
 use crate::frame::{Colorimetry, DeviceFrame, PendingStream, PixelFormat, SystemFrame};
 use crate::lock;
@@ -192,7 +193,18 @@ impl Detector {
             })?;
             Engine::Gpu(Box::new(GpuStream::new(model)))
         } else {
-            let model = HOST_MODELS.get(options, 0, progress, |_| HostModel::load(options))?;
+            if options.backend == Backend::Auto
+                && let Err(obstacle) = obstacle()
+            {
+                gst::info!(CAT, "not on a GPU: {obstacle}");
+            }
+            let model = HOST_MODELS.get(options, 0, progress, |_| HostModel::load(options));
+            let model = model.map_err(|error| match (error, why_not_on_gpu(options)) {
+                (LoadError::OnnxRuntime(cpu), Some(gpu)) if cpu.is_absent() => {
+                    LoadError::NoBackend { cpu, gpu }
+                }
+                (error, _) => error,
+            })?;
             model.join();
             Engine::Host(model)
         };
@@ -418,15 +430,31 @@ pub fn wants_gpu(options: &DetectorOptions) -> bool {
         Backend::TensorRt => true,
         Backend::OnnxRuntime => false,
         Backend::Auto if ModelSource::is_engine(&options.model) => true,
-        Backend::Auto => {
-            let obstacle = match cuda::driver::load() {
-                Err(error) => Some(error.to_string()),
-                Ok(_) => library().err().map(|error| error.to_string()),
-            };
-            if let Some(obstacle) = &obstacle {
-                gst::info!(CAT, "not on a GPU: {obstacle}");
-            }
-            obstacle.is_none()
-        }
+        Backend::Auto => obstacle().is_ok(),
     }
+}
+
+/// Why the CPU runs the model of a machine that has NVIDIA's driver, where nobody asked for the CPU.
+pub fn why_not_on_gpu(options: &DetectorOptions) -> Option<String> {
+    match options.backend {
+        Backend::Auto if !ModelSource::is_engine(&options.model) => match obstacle() {
+            Ok(()) | Err(Obstacle::Driver(DriverError::NotFound(_))) => None,
+            Err(obstacle) => Some(obstacle.to_string()),
+        },
+        _ => None,
+    }
+}
+
+/// What keeps this machine from running ONNX models on a GPU.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    #[error(transparent)]
+    TensorRt(#[from] TensorRtError),
+}
+
+fn obstacle() -> Result<(), Obstacle> {
+    cuda::driver::load()?;
+    Ok(library()?.can_build()?)
 }

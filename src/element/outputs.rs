@@ -138,6 +138,14 @@ impl Outputs {
             gst::EventView::FlushStop(_) => {
                 let past = [gst::EventType::Segment, gst::EventType::Eos];
                 forget(&mut state.told, &past);
+                let streams = state.streams();
+                let streams = streams.inspect(|stream| stream.end_flush(event.clone()));
+                let streams: Vec<_> = streams.collect();
+                drop(state);
+                for stream in streams {
+                    stream.wait_for_end_of_flush();
+                }
+                return;
             }
             _ => {}
         }
@@ -145,10 +153,7 @@ impl Outputs {
             remember(&mut state.told, event.clone());
         }
         for stream in state.streams() {
-            match event.view() {
-                gst::EventView::FlushStop(_) => stream.end_flush(event.clone()),
-                _ => stream.send_event(own(stream.pad(), event)),
-            }
+            stream.send_event(own(stream.pad(), event));
         }
     }
 

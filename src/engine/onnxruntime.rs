@@ -47,6 +47,13 @@ pub enum Error {
     Run(String),
 }
 
+impl Error {
+    /// Whether the machine has no ONNX Runtime that can be used.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::NotFound(_) | Self::Unusable { .. })
+    }
+}
+
 struct Runtime {
     environment: Environment,
     path: PathBuf,

@@ -1,6 +1,7 @@
 //! What the tests share: the element, pictures whose objects are known, and comparisons.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod leaks;
 pub mod pads;
 pub mod programs;
 
@@ -22,6 +23,7 @@ pub fn init() {
     ONCE.call_once(|| {
         gst::init().unwrap();
         gstrsdetectnet::plugin_register_static().unwrap();
+        leaks::look_at_the_end();
     });
 }
 
@@ -64,10 +66,39 @@ pub fn colors_element(model_name: &str) -> Builder {
         .property("labels", labels.to_str().unwrap().to_owned())
 }
 
-/// Starts an element that cannot start, and returns the error that it posts.
-pub fn start_error(element: &gst::Element) -> String {
+/// The bus of an element without a pipeline. Messages hold their element, and the element its bus: so the bus is taken
+/// away at the end.
+pub struct Bus {
+    bus: gst::Bus,
+    element: gst::Element,
+}
+
+pub fn listen(element: &gst::Element) -> Bus {
     let bus = gst::Bus::new();
     element.set_bus(Some(&bus));
+    Bus {
+        bus,
+        element: element.clone(),
+    }
+}
+
+impl std::ops::Deref for Bus {
+    type Target = gst::Bus;
+
+    fn deref(&self) -> &gst::Bus {
+        &self.bus
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.element.set_bus(None);
+    }
+}
+
+/// Starts an element that cannot start, and returns the error that it posts.
+pub fn start_error(element: &gst::Element) -> String {
+    let bus = listen(element);
     assert!(element.set_state(gst::State::Paused).is_err(), "it started");
     let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
     element.set_state(gst::State::Null).unwrap();
@@ -93,15 +124,14 @@ pub fn harness(element: &gst::Element, caps: &gst_video::VideoInfo) -> Harness {
 }
 
 /// The pads `src`, `detections` and `crops` of an element that gets pictures like this one, and its bus.
-pub fn all_outputs(element: &gst::Element, picture: &Picture) -> ([Harness; 3], gst::Bus) {
+pub fn all_outputs(element: &gst::Element, picture: &Picture) -> ([Harness; 3], Bus) {
     let mut harness = Harness::with_element(element, Some("sink"), Some("src"));
     let lines = Harness::with_element(element, None, Some("detections"));
     let crops = Harness::with_element(element, None, Some("crops"));
     harness.set_src_caps(picture.info().to_caps().unwrap());
     let mut outputs = [harness, lines, crops];
     outputs.iter_mut().for_each(Harness::play);
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(element);
     (outputs, bus)
 }
 

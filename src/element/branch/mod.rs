@@ -71,7 +71,11 @@ pub(super) trait Stream {
 
     fn begin_flush(&self, flush_start: gst::Event);
 
+    /// Queues the end of a flush; never waits.
     fn end_flush(&self, flush_stop: gst::Event);
+
+    /// Waits until downstream knows that the flush is over.
+    fn wait_for_end_of_flush(&self);
 }
 
 pub(super) struct Branch<W: Worker> {
@@ -186,6 +190,10 @@ impl<W: Worker> Stream for Branch<W> {
 
     fn end_flush(&self, flush_stop: gst::Event) {
         self.queue.end_flush(flush_stop);
+    }
+
+    fn wait_for_end_of_flush(&self) {
+        self.queue.wait_for_end_of_flush();
     }
 }
 

@@ -2,10 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use gst::glib;
 
 use crate::lock;
+
+/// Downstream that does not heed a flush keeps nobody longer than this.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What happens to results that a branch does not take as fast as they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
@@ -34,8 +39,21 @@ struct State<T> {
     /// Between activation and deactivation of the pad.
     open: bool,
     flushing: bool,
+    flush_stop: FlushStop,
     entries: VecDeque<Entry<T>>,
     items: usize,
+    /// Who takes the entries.
+    taker: Option<ThreadId>,
+}
+
+/// Where the end of the latest flush is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FlushStop {
+    Waiting,
+    /// The thread of the branch pushes it.
+    Taken,
+    /// Downstream knows.
+    Gone,
 }
 
 /// Events and items in the order in which they came. Only items are bounded: events are few, and gaps, which may
@@ -55,8 +73,10 @@ impl<T> Queue<T> {
             state: Mutex::new(State {
                 open: false,
                 flushing: false,
+                flush_stop: FlushStop::Gone,
                 entries: VecDeque::new(),
                 items: 0,
+                taker: None,
             }),
             changed: Condvar::new(),
         }
@@ -67,6 +87,7 @@ impl<T> Queue<T> {
         let mut state = lock(&self.state);
         state.open = true;
         state.flushing = false;
+        state.flush_stop = FlushStop::Gone;
         state.items = 0;
         state.entries = events.into_iter().map(Entry::Event).collect();
         self.changed.notify_all();
@@ -88,6 +109,7 @@ impl<T> Queue<T> {
     pub fn begin_flush(&self) {
         let mut state = lock(&self.state);
         state.flushing = true;
+        state.flush_stop = FlushStop::Gone;
         state.items = 0;
         state.entries.retain(|entry| match entry {
             Entry::Event(event) => survives_flush(event),
@@ -100,9 +122,24 @@ impl<T> Queue<T> {
         let mut state = lock(&self.state);
         if state.open && state.flushing {
             state.flushing = false;
+            state.flush_stop = FlushStop::Waiting;
             state.entries.push_front(Entry::Event(flush_stop));
             self.changed.notify_all();
         }
+    }
+
+    /// Waits until downstream knows of the end of the flush: who flushed takes it for ready when the flush returns,
+    /// and a pad that is still flushing refuses the seek that comes by another pad.
+    pub fn wait_for_end_of_flush(&self) {
+        let state = lock(&self.state);
+        // A flush may come from downstream itself, on the thread of the branch.
+        if state.taker == Some(thread::current().id()) {
+            return;
+        }
+        let is_under_way = |state: &mut State<T>| state.open && state.flush_stop != FlushStop::Gone;
+        let _ = self
+            .changed
+            .wait_timeout_while(state, PATIENCE, is_under_way);
     }
 
     /// Queues an event; never waits.
@@ -153,16 +190,27 @@ impl<T> Queue<T> {
         overflow == Overflow::DropNewest && lock(&self.state).items >= self.limit
     }
 
-    /// Waits for the next entry; None once the queue is closed.
+    /// Waits for the next entry, and has done with the one before; None once the queue is closed.
     pub fn next(&self) -> Option<Entry<T>> {
         let mut state = lock(&self.state);
+        state.taker = Some(thread::current().id());
+        if state.flush_stop == FlushStop::Taken {
+            state.flush_stop = FlushStop::Gone;
+            self.changed.notify_all();
+        }
         while state.open {
             if !state.flushing
                 && let Some(entry) = state.entries.pop_front()
             {
-                if let Entry::Item(_) = entry {
-                    state.items -= 1;
-                    self.changed.notify_all();
+                match &entry {
+                    Entry::Item(_) => {
+                        state.items -= 1;
+                        self.changed.notify_all();
+                    }
+                    Entry::Event(event) if event.type_() == gst::EventType::FlushStop => {
+                        state.flush_stop = FlushStop::Taken;
+                    }
+                    Entry::Event(_) => {}
                 }
                 return Some(entry);
             }
@@ -330,6 +378,29 @@ mod tests {
         queue.send(3, Overflow::Block);
         let kept = ["flush-stop", "stream-start", "stream-collection", "3"];
         assert_eq!(drain(&queue), kept);
+    }
+
+    #[test]
+    fn who_ends_a_flush_goes_on_when_the_branch_has_told_it_and_the_branch_itself_never_waits() {
+        let queue = Arc::new(queue(4));
+        queue.begin_flush();
+        queue.end_flush(gst::event::FlushStop::new(true));
+        let flusher = std::thread::spawn({
+            let queue = queue.clone();
+            move || {
+                let start = std::time::Instant::now();
+                queue.wait_for_end_of_flush();
+                start.elapsed()
+            }
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(matches!(queue.next(), Some(Entry::Event(_))));
+        queue.wait_for_end_of_flush();
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!flusher.is_finished());
+        queue.send(1, Overflow::Block);
+        assert!(matches!(queue.next(), Some(Entry::Item(1))));
+        assert!(flusher.join().unwrap() < PATIENCE);
     }
 
     #[test]
