@@ -45,6 +45,39 @@ fn assert_finds_the_cell(element: &gst::Element) {
 }
 
 #[test]
+fn convolutions_take_the_size_that_is_wanted_whatever_they_were_exported_for() {
+    init();
+    let element = || {
+        gst::ElementFactory::make("rsdetectnet")
+            .property("model", model("faces-10x3x32x32.onnx"))
+            .property_from_str("backend", "onnxruntime")
+    };
+    let error = start_error(&element().build().unwrap());
+    assert!(
+        error.contains("set input-width and input-height"),
+        "{error}"
+    );
+    let sized = element()
+        .property("input-width", 64u32)
+        .property("input-height", 64u32);
+    let picture = Picture::grey(128, 64).with_cell(5, 2, RED);
+    let found = found(&sized.build().unwrap(), &picture);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let iou = found[0].detection.bounding_box.iou(&picture.cell_box(5, 2));
+    assert!(iou > 0.95, "{found:?}");
+}
+
+#[test]
+fn a_network_for_several_pictures_at_a_time_is_refused_with_their_number() {
+    let any = b"\x0a\x07\x12\x05batch\x0a\x02\x08\x03";
+    let four = b"\x0a\x07\x08\x84\x80\x80\x80\x80\x00\x0a\x02\x08\x03";
+    let (_folder, path) = patched("colors-yolov5.onnx", any, four);
+    let element = colors_element("colors-yolov5.onnx").property("model", path);
+    let error = start_error(&element.build().unwrap());
+    assert!(error.contains("takes 4 images at a time"), "{error}");
+}
+
+#[test]
 fn the_size_of_an_open_input_is_that_of_properties_description_or_metadata() {
     let (folder, path) = patched("colors-ssd.onnx", &FIXED, &OPEN);
     let element = || colors_element("colors-ssd.onnx").property("model", path.clone());

@@ -39,6 +39,10 @@ pub enum Error {
          which only orig_target_sizes, im_shape and scale_factor are known"
     )]
     Input { seen: String },
+    #[error(
+        "the model takes {0} images at a time and no fewer: export it for one, or for any number of them"
+    )]
+    Batch(i64),
     #[error("ONNX Runtime failed to run the model: {0}")]
     Run(String),
 }
@@ -314,10 +318,11 @@ fn image_input(inputs: &[TensorSpec]) -> Result<(usize, InputGeometry), Error> {
         element,
         ElementType::Float32 | ElementType::Uint8 | ElementType::Int8
     );
-    let one_image = shape.len() == 3 || matches!(shape.first(), Some(-1 | 1));
-    match known_element && one_image {
-        true => Ok((image, geometry)),
-        false => Err(unsuitable()),
+    match shape[..] {
+        _ if !known_element => Err(unsuitable()),
+        [0, _, _, _] => Err(unsuitable()),
+        [images, _, _, _] if images > 1 => Err(Error::Batch(images)),
+        _ => Ok((image, geometry)),
     }
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes an int8 model of a detector, and what it then finds in the pictures of tests/media.
 
-    pip install onnx onnxruntime pillow sympy
+    pip install onnx onnxruntime opencv-python-headless pillow sympy
     quantize.py MODEL.onnx OUT.onnx
 
 OUT.onnx has QuantizeLinear and DequantizeLinear before every convolution and its weights (explicit quantisation), as
@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -47,7 +48,8 @@ class Detector:
     def prepare(self, picture):
         left, top, width, height = self.placement(*picture.size)
         canvas = np.full((self.size, self.size, 3), 114, np.float32)
-        canvas[top : top + height, left : left + width] = bilinear(np.asarray(picture, np.float32), width, height)
+        # Rounded as the plugin does it: a quantised network tells a part of a level.
+        canvas[top : top + height, left : left + width] = cv2.resize(np.asarray(picture), (width, height))
         canvas = canvas / 127.5 - 1 if self.is_ssd else canvas / 255
         return np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], np.float32)
 
@@ -70,20 +72,6 @@ class Detector:
             if all(classes[index] != classes[k] or overlap(corners[index], corners[k]) <= IOU for k in kept):
                 kept.append(index)
         return [(int(classes[k]), float(scores[k]), corners[k]) for k in kept]
-
-
-def bilinear(pixels, width, height):
-    """Between the nearest two samples of each axis, with the centres of pixels at halves."""
-
-    def taps(size, placed):
-        at = np.clip((np.arange(placed) + 0.5) * size / placed - 0.5, 0, size - 1)
-        low = at.astype(int)
-        return low, np.minimum(low + 1, size - 1), (at - low).astype(np.float32)
-
-    low, high, part = taps(pixels.shape[0], height)
-    rows = pixels[low] * (1 - part)[:, None, None] + pixels[high] * part[:, None, None]
-    low, high, part = taps(pixels.shape[1], width)
-    return rows[:, low] * (1 - part)[None, :, None] + rows[:, high] * part[None, :, None]
 
 
 def overlap(a, b):

@@ -224,6 +224,26 @@ def classifier():
     graph.save("classifier", [tensor("input", [1, 3, SIDE, SIDE])], [tensor("probabilities", [1, 10])])
 
 
+def faces():
+    """CenterFace's outputs of a network of convolutions alone, written for ten pictures of 32x32 as its makers' is; a
+    face is what is red, and as large as its cell."""
+    graph = Graph()
+
+    def of_cells(output, weights):
+        weights = np.broadcast_to(np.reshape(weights, (-1, 3, 1, 1)) / CELL**2, (len(weights), 3, CELL, CELL))
+        weights = graph.constant(f"{output}_weights", weights)
+        shape = {"kernel_shape": [CELL, CELL], "strides": [CELL, CELL]}
+        return graph.node("Conv", ["input", weights], output, **shape)
+
+    graph.node("Relu", [of_cells("red", [[1 / 255, -0.5 / 255, -0.5 / 255]])], "heat")
+    outputs = [("heat", 1), ("scale", 2), ("offset", 2), ("landmarks", 10)]
+    for output, channels in outputs[1:]:
+        of_cells(output, np.zeros((channels, 3)))
+    side = 32 // CELL
+    outputs = [tensor(output, [10, channels, side, side]) for output, channels in outputs]
+    graph.save("faces-10x3x32x32", [tensor("input", [10, 3, 32, 32])], outputs)
+
+
 def slow_ssd():
     """As colors-ssd, after a loop of matrix products whose result is multiplied by zero."""
     graph = Graph()
@@ -263,6 +283,7 @@ def write_all():
     blocks_ssd()
     two_inputs()
     classifier()
+    faces()
     slow_ssd()
     (FOLDER / "broken.onnx").write_bytes(whole[: len(whole) * 2 // 3])
     (FOLDER / "colors.labels.txt").write_text("background\nred\ngreen\nblue\n")

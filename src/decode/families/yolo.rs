@@ -56,7 +56,8 @@ pub fn yolov5(evidence: &Evidence<'_>) -> Option<Match> {
     };
     let other =
         evidence.one_a_cell(candidates) || (row == 6 && (0..=FEW_ROWS).contains(&candidates));
-    let fits = evidence.fill_grids(candidates, 3) && !other;
+    let fill_grids = [1, 3].map(|each| evidence.fill_grids(candidates, each));
+    let fits = fill_grids.contains(&true) && !other;
     (fits || evidence.is_decoder(Family::Yolov5)).then_some(Match::new(
         sureness,
         classes as usize,

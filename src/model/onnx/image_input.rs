@@ -16,13 +16,15 @@ pub struct ImageInput {
     pub height: Option<usize>,
     /// 1 or 3.
     pub channels: usize,
+    /// How many pictures it takes at once, where that is written down.
+    pub batch: Option<usize>,
     /// `[N,C,H,W]`, else `[N,H,W,C]`.
     channels_first: bool,
 }
 
 impl ImageInput {
     fn of(info: &TensorInfo) -> Option<Self> {
-        let [_, a, b, c] = info.shape.as_deref()? else {
+        let [batch, a, b, c] = info.shape.as_deref()? else {
             return None;
         };
         let is = |dimension: &Dimension, channels| *dimension == Dimension::Fixed(channels);
@@ -38,9 +40,15 @@ impl ImageInput {
             name: info.name.clone(),
             width: size(width),
             height: size(height),
+            batch: size(batch),
             channels,
             channels_first,
         })
+    }
+
+    /// `[N,C,H,W]`, not `[N,H,W,C]`.
+    pub(super) fn is_channels_first(&self) -> bool {
+        self.channels_first
     }
 
     /// The positions of height, width and channels among the axes.

@@ -177,6 +177,7 @@ fn use_all_of(bytes: Vec<u8>) {
     let _ = (model.inputs(), model.outputs(), model.to_bytes());
     let _ = model.external_data_paths(Path::new("/nonexistent"));
     let _ = model.clone().make_batch_dynamic();
+    let _ = model.clone().open_image_size();
     let _ = model.clone().to_float16(&Float16Options::default());
 }
 

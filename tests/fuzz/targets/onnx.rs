@@ -18,5 +18,6 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = model.clone().to_float16(&Float16Options::default());
     let _ = model.clone().dequantize();
     let _ = model.clone().cast_byte_inputs();
+    let _ = model.clone().open_image_size();
     let _ = model.external_data_paths(Path::new("/nowhere"));
 });
