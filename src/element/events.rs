@@ -1,6 +1,5 @@
 //! What the element does with the events that reach it.
 
-use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::imp::{CAT, RsDetectNet};
