@@ -114,20 +114,75 @@ fn crop_to_224x224_rgba(bencher: Bencher) {
         });
 }
 
-/// Objects in a frame, and frames in a round.
-const CROPS: usize = 32;
+/// Frames in a round.
 const FRAMES: usize = 20;
 
-/// Detection, crops of 224x224 RGBA on the thread of their pad, and a sink: what one stream gives, all in all.
-#[divan::bench(sample_count = 9, sample_size = 1)]
-fn through_the_element(bencher: Bencher) {
+/// What finds the objects.
+#[derive(Clone, Copy, Debug)]
+enum Finder {
+    /// The bundled model: what one stream gives, all in all.
+    Bundled,
+    /// A model that costs next to nothing: what the crops cost, all in all.
+    Tiny,
+}
+
+impl Finder {
+    /// The element's settings, and a frame in which there are as many objects as it may find.
+    fn settings_and_frame(self, objects: usize) -> (String, gst::Buffer) {
+        let mut picture = Picture::new(PixelFormat::Nv12, WIDTH, HEIGHT);
+        let settings = match self {
+            // With so low a threshold, any picture holds as many objects as it may.
+            Self::Bundled => "threshold=0.0001".to_owned(),
+            // With its margin, an object has about as many pixels as those above have in the mean.
+            Self::Tiny => {
+                for object in 0..objects {
+                    picture.paint_red_cell(object * 2 % 64 + object / 32);
+                }
+                let models = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models");
+                format!(
+                    "model={models}/colors-ssd.onnx labels={models}/colors.labels.txt crop-margin=1"
+                )
+            }
+        };
+        let planes = picture.planes.into_iter();
+        let pixels: Vec<u8> = planes.flat_map(|(data, _)| data).collect();
+        let settings = format!("{settings} iou-threshold=1 max-detections={objects}");
+        (settings, gst::Buffer::from_mut_slice(pixels))
+    }
+}
+
+impl Picture {
+    /// Paints one of the 8x8 cells of a frame that tests/models/colors-ssd.onnx sees.
+    fn paint_red_cell(&mut self, cell: usize) {
+        let (columns, rows) = (WIDTH / 8, HEIGHT / 8);
+        let (left, top) = (cell % 8 * columns, cell / 8 * rows);
+        for y in top..top + rows {
+            self.planes[0].0[y * WIDTH + left..][..columns].fill(63);
+        }
+        for y in top.div_ceil(2)..(top + rows) / 2 {
+            for pair in self.planes[1].0[y * WIDTH + left..][..columns]
+                .as_chunks_mut::<2>()
+                .0
+            {
+                *pair = [102, 240];
+            }
+        }
+    }
+}
+
+/// Detection, crops of 224x224 RGBA on the thread of their pad, and a sink.
+#[divan::bench(
+    sample_count = 9,
+    sample_size = 1,
+    args = [(Finder::Bundled, 32), (Finder::Bundled, 100), (Finder::Tiny, 32)]
+)]
+fn through_the_element(bencher: Bencher, (finder, objects): (Finder, usize)) {
     gst::init().expect("GStreamer");
     gstrsdetectnet::plugin_register_static().expect("the plugin");
-    // With so low a threshold, any picture holds as many objects as it may.
+    let (settings, frame) = finder.settings_and_frame(objects);
     let bin = gst::parse::bin_from_description(
         &format!(
-            "rsdetectnet name=detector backend=onnxruntime threshold=0.0001 iou-threshold=1 \
-             max-detections={CROPS} crop-overflow=block detector.crops ! \
+            "rsdetectnet name=detector backend=onnxruntime {settings} crop-overflow=block detector.crops ! \
              video/x-raw,format=RGBA,width=224,height=224 ! fakesink name=sink async=false"
         ),
         false,
@@ -148,24 +203,17 @@ fn through_the_element(bencher: Bencher) {
         counted.fetch_add(1, Ordering::SeqCst);
         gst::PadProbeReturn::Ok
     });
-    let picture = Picture::new(PixelFormat::Nv12, WIDTH, HEIGHT);
-    let pixels: Vec<u8> = picture
-        .planes
-        .into_iter()
-        .flat_map(|(data, _)| data)
-        .collect();
-    let frame = gst::Buffer::from_mut_slice(pixels);
     let mut harness = Harness::with_element(&bin, Some("sink"), Some("src"));
     harness.set_src_caps_str("video/x-raw,format=NV12,width=1920,height=1080,framerate=30/1");
     harness.play();
     bencher
-        .counter(ItemsCount::new(FRAMES * CROPS))
+        .counter(ItemsCount::new(FRAMES * objects))
         .bench_local(|| {
             arrived.store(0, Ordering::SeqCst);
             for _ in 0..FRAMES {
                 harness.push_and_pull(frame.copy()).expect("a frame");
             }
-            while arrived.load(Ordering::SeqCst) < FRAMES * CROPS {
+            while arrived.load(Ordering::SeqCst) < FRAMES * objects {
                 std::thread::yield_now();
             }
         });

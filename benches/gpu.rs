@@ -1,10 +1,12 @@
 //! One stream on a GPU: what the element adds to TensorRT's own time, with frames that a GPU decoder made.
 //!
 //!     cargo bench --bench gpu [-- --clip FILE.mp4 --model FILE --labels FILE --precision fp16 --frames N
-//!         --set hash-size=16]
+//!         --set hash-size=16 --crops no]
 //!
 //! For each decoder there is a row: TensorRT alone (its CUDA graph, launched again and again), the whole way of a
-//! frame through the element (preprocessing, network, decoding, metadata) one at a time, and the host's CPU time.
+//! frame through the element (preprocessing, network, decoding, metadata) one at a time, and the host's CPU time. The
+//! row below it has the medians of the stages, from `stats`: until the work is with the GPU, until its end, reading the
+//! result, attaching it.
 //! Then come the crops a second through the element, 32 of each frame, made 224x224 RGBA in each memory.
 
 #[path = "common/cpu_time.rs"]
@@ -27,6 +29,8 @@ const DECODERS: [(&str, &str); 2] = [
 /// Decoded frames that take turns; decoders have no more to give at once.
 const DIFFERENT_FRAMES: usize = 2;
 const ROUNDS: usize = 5;
+/// Of `stats`.
+const STAGES: [&str; 4] = ["preprocess", "infer", "decode", "attach"];
 
 struct Options {
     clip: String,
@@ -34,6 +38,7 @@ struct Options {
     labels: Option<String>,
     precision: String,
     frames: u32,
+    crops: bool,
     /// Other properties of the element, and their values.
     properties: Vec<(String, String)>,
 }
@@ -46,6 +51,7 @@ impl Options {
             labels: None,
             precision: "fp16".into(),
             frames: 2000,
+            crops: true,
             properties: Vec::new(),
         };
         let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
@@ -57,6 +63,7 @@ impl Options {
                 "--labels" => options.labels = Some(value),
                 "--precision" => options.precision = value,
                 "--frames" => options.frames = value.parse()?,
+                "--crops" => options.crops = value != "no",
                 "--set" => {
                     let (name, value) = value.split_once('=').ok_or("--set takes NAME=VALUE")?;
                     options.properties.push((name.into(), value.into()));
@@ -175,7 +182,7 @@ fn print_crops(options: &Options, samples: &[gst::Sample], own: &str) {
     }
 }
 
-fn median(mut values: Vec<Duration>) -> Duration {
+fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
     values.sort();
     values[values.len() / 2]
 }
@@ -211,6 +218,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         };
         let (mut network, mut element_time, mut cpu_time) = (vec![], vec![], vec![]);
+        let mut stages = STAGES.map(|_| Vec::new());
         for _ in 0..ROUNDS {
             network.push(alone.network_alone(1, options.frames)?);
             let element = gst::ElementFactory::make("rsdetectnet")
@@ -225,6 +233,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 element.set_property_from_str(name, value);
             }
             let (wall, cpu) = through_element(&element, &samples, options.frames)?;
+            let stats = element.property::<gst::Structure>("stats");
+            for (stage, times) in STAGES.iter().zip(&mut stages) {
+                times.push(stats.get::<u32>(format!("{stage}-p50-us"))?);
+            }
             element.set_state(gst::State::Null)?;
             element_time.push(wall);
             cpu_time.push(cpu);
@@ -234,7 +246,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             "{decoder:>14} {network:>16.1?} {element:>16.1?} {:>7.2} {cpu:>14.1?}",
             element.as_secs_f64() / network.as_secs_f64()
         );
-        print_crops(&options, &samples, caps);
+        print!("{:>14}", "stages");
+        for (stage, times) in STAGES.iter().zip(stages) {
+            print!(" {stage} {} µs", median(times));
+        }
+        println!();
+        if options.crops {
+            print_crops(&options, &samples, caps);
+        }
         drop(samples);
         pipeline.set_state(gst::State::Null)?;
     }

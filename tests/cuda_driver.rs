@@ -72,3 +72,24 @@ fn an_error_of_cuda_carries_operation_name_and_code() {
             .starts_with("cuMemAlloc failed with CUDA_ERROR_INVALID_VALUE (1): ")
     );
 }
+
+#[test]
+fn errors_that_somebody_can_do_something_about_say_what() {
+    let say = |result| driver::check("cuMemAlloc", result).unwrap_err();
+    let full = say(cust::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY).to_string();
+    assert!(full.contains("; free memory of the GPU, or use "), "{full}");
+    let other = say(cust::sys::CUresult::CUDA_ERROR_INVALID_VALUE);
+    assert!(!other.to_string().contains(';') && !other.is_final());
+    assert!(!driver::is_lost());
+    let lost = say(cust::sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+    assert!(lost.is_final() && driver::is_lost());
+    let lost = lost.to_string();
+    assert!(
+        lost.starts_with("cuMemAlloc failed with CUDA_ERROR_ILLEGAL_ADDRESS (700): "),
+        "{lost}"
+    );
+    assert!(
+        lost.ends_with("in this process, which has to be started again"),
+        "{lost}"
+    );
+}

@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use gst::prelude::*;
 
 /// The gst-launch-1.0 commands in a text, without options and what their output is piped into, lines joined.
 fn pipelines(text: &str) -> Vec<String> {
@@ -95,4 +96,47 @@ fn every_property_is_in_the_readme() {
         let row = format!("`{}`", spec.name());
         assert!(readme.contains(&row), "README says nothing of {row}");
     }
+}
+
+// What waits until every sink has something would never move: the crops' encoder passes nothing on before there is one.
+#[test]
+fn the_pipeline_with_crops_and_lines_ends_though_the_first_object_comes_late() {
+    init();
+    let text = std::fs::read_to_string(tests_file("../README.md")).unwrap();
+    let found = pipelines(&text);
+    let with_crops = found
+        .iter()
+        .find(|pipeline| pipeline.contains("d.crops"))
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let detector = format!(
+        "name=d model={} labels={}",
+        model("colors-ssd.onnx"),
+        tests_file("models/colors.labels.txt").display()
+    );
+    let mut description = with_crops
+        .replace("filesrc location=clip.mp4 ! decodebin", "concat name=c")
+        .replace("name=d", &detector)
+        .replace(
+            "location=",
+            &format!("location={}/", folder.path().display()),
+        );
+    // Three seconds of nothing.
+    for (frames, pattern) in [(90, "black"), (1, "red")] {
+        description += &format!(
+            " videotestsrc num-buffers={frames} pattern={pattern} \
+             ! video/x-raw,width=320,height=240,framerate=30/1 ! c."
+        );
+    }
+    let pipeline = gst::parse::launch(&description).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &kinds);
+    pipeline.set_state(gst::State::Null).unwrap();
+    let kind = message.map(|message| message.type_());
+    assert_eq!(kind, Some(gst::MessageType::Eos), "{description}");
+    let lines = std::fs::read_to_string(folder.path().join("detections.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 91);
+    assert!(folder.path().join("crop-00000.jpg").is_file());
 }

@@ -484,11 +484,16 @@ fn who_waits_for_another_s_load_can_be_stopped_and_who_goes_on_waiting_gets_the_
             waiting.source.push(four_cells().buffer()).unwrap();
             waiting
         });
+        // Its frame comes before its model.
+        thread::sleep(Duration::from_millis(200));
         lease.give_up();
         assert_eq!(is_started.recv_timeout(LONG), Ok(true));
         let waiting = pushed.join().unwrap();
         assert_eq!(sharing(&waiting), 2);
         assert_eq!(labels(&waiting), ["red", "red", "blue", "green"]);
+        let stats: gst::Structure = patient.property("stats");
+        let counts = ["frames", "inspected"].map(|name| stats.get::<u64>(name).unwrap());
+        assert_eq!(counts, [2, 2], "{stats}");
     });
     loading.set_state(gst::State::Null).unwrap();
 }

@@ -5,8 +5,8 @@
 //!     cargo bench --bench endurance -- --cameras 32 --minutes 8 --before "cudaupload ! "
 //!
 //! Each camera shows an object of its own, in a colour and at a place that no other has. `--before` are elements
-//! between the camera and the detector, for example those that bring its frames onto a GPU. Every `--every` seconds a
-//! line tells how things are; the last lines say whether they stayed so, as does the exit status.
+//! between the camera and the detector, for example those that bring its frames onto a GPU. Every `--every` seconds all
+//! cameras come back, and a line tells how things are; the last lines say whether they stayed so, as does the exit status.
 
 mod camera;
 mod growth;
@@ -62,6 +62,9 @@ impl Options {
         }
     }
 }
+
+/// All cameras play undisturbed for as long before it is read what they hold.
+const SETTLING: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     match run() {
@@ -120,6 +123,11 @@ fn run() -> Result<bool, Box<dyn Error>> {
         tally.faults += 1;
         if begin.elapsed() >= next_line {
             next_line += every;
+            // With fewer cameras, less is held.
+            for (number, slot) in cameras.iter_mut().enumerate().filter(|(_, s)| s.is_none()) {
+                *slot = Some(Camera::start(number, &options)?);
+            }
+            std::thread::sleep(SETTLING);
             let there = cameras.iter().flatten();
             let delay = there.clone().map(Camera::take_delay).max();
             let frames = there.clone().map(Camera::frames).sum::<u64>() + tally.frames;
@@ -130,10 +138,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
                 there.count(),
                 tally.faults
             );
-            // With fewer cameras, less is held.
-            if cameras.iter().all(Option::is_some) {
-                growth.add(reading);
-            }
+            growth.add(reading);
         }
     }
     for camera in cameras.into_iter().flatten() {

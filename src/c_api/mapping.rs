@@ -143,7 +143,7 @@ fn map(
     match memory {
         Memory::System => map_system(buffer, info),
         Memory::Cuda => map_cuda(&buffer, &info),
-        Memory::Nvmm => map_nvmm(&buffer, &info, batch_id),
+        Memory::Nvmm => map_nvmm(&buffer, &shape(info)?, batch_id),
     }
 }
 
@@ -167,9 +167,14 @@ fn info(buffer: &gst::BufferRef, caps: Option<&gst::CapsRef>) -> Result<VideoInf
         })
 }
 
+fn shape(info: VideoInfo) -> Result<FrameShape, String> {
+    let format = info.format();
+    FrameShape::new(info).ok_or_else(|| format!("{format} frames are not supported"))
+}
+
 fn map_system(buffer: gst::Buffer, info: VideoInfo) -> Result<Mapping, String> {
-    let unsupported = || format!("{} frames are not supported", info.format());
-    let shape = FrameShape::new(info.clone()).ok_or_else(unsupported)?;
+    let shape = shape(info)?;
+    let info = &shape.info;
     let mapping = SystemMapping::new(buffer, &shape)?;
     let frame = {
         let view = mapping.frame.view().map_err(|error| error.to_string())?;
@@ -213,10 +218,10 @@ fn map_cuda(buffer: &gst::Buffer, info: &VideoInfo) -> Result<Mapping, String> {
     })
 }
 
-fn map_nvmm(buffer: &gst::Buffer, info: &VideoInfo, batch_id: usize) -> Result<Mapping, String> {
+fn map_nvmm(buffer: &gst::Buffer, caps: &FrameShape, batch_id: usize) -> Result<Mapping, String> {
     // Surface arrays of Jetson, which has one GPU, become visible in the context that is current.
     let context = Context::primary(0).map_err(|error| error.to_string())?;
-    let mapped = NvmmBuffer::map(buffer, info).map_err(|error| error.to_string())?;
+    let mapped = NvmmBuffer::map(buffer, caps).map_err(|error| error.to_string())?;
     let frame = {
         let _current = context.enter().map_err(|error| error.to_string())?;
         mapped.frame(batch_id).map_err(|error| error.to_string())?

@@ -20,7 +20,9 @@ pub struct Shelf(Arc<Mutex<Unused>>);
 /// Memory that goes back to its shelf when it is dropped, on whatever thread that is.
 #[derive(Debug)]
 pub struct Piece {
+    /// May be longer than what was asked for.
     bytes: Vec<u8>,
+    size: usize,
     shelf: Weak<Mutex<Unused>>,
 }
 
@@ -31,19 +33,19 @@ impl Shelf {
             let mut unused = lock(&self.0);
             let large_enough = unused.pieces.iter().enumerate();
             let best = large_enough
-                .filter(|(_, piece)| piece.capacity() >= size)
-                .min_by_key(|(_, piece)| piece.capacity())
+                .filter(|(_, piece)| piece.len() >= size)
+                .min_by_key(|(_, piece)| piece.len())
                 .map(|(index, _)| index);
             best.map(|index| {
                 let piece = unused.pieces.swap_remove(index);
-                unused.bytes -= piece.capacity();
+                unused.bytes -= piece.len();
                 piece
             })
         };
-        let mut bytes = unused.unwrap_or_default();
-        bytes.resize(size, 0);
         Piece {
-            bytes,
+            // The system's own zeroes, which nobody writes.
+            bytes: unused.unwrap_or_else(|| vec![0; size]),
+            size,
             shelf: Arc::downgrade(&self.0),
         }
     }
@@ -51,7 +53,7 @@ impl Shelf {
 
 impl AsMut<[u8]> for Piece {
     fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        &mut self.bytes[..self.size]
     }
 }
 
@@ -60,8 +62,8 @@ impl Drop for Piece {
         let bytes = std::mem::take(&mut self.bytes);
         if let Some(shelf) = self.shelf.upgrade() {
             let mut unused = lock(&shelf);
-            if unused.bytes + bytes.capacity() <= MOST_UNUSED {
-                unused.bytes += bytes.capacity();
+            if unused.bytes + bytes.len() <= MOST_UNUSED {
+                unused.bytes += bytes.len();
                 unused.pieces.push(bytes);
             }
         }
@@ -82,6 +84,13 @@ mod tests {
         assert_eq!(
             (again.as_mut().len(), again.as_mut().as_ptr()),
             (900, at_small)
+        );
+        // It was asked for less meanwhile, and is still as large as it was.
+        drop(again);
+        let mut whole = shelf.take(1000);
+        assert_eq!(
+            (whole.as_mut().len(), whole.as_mut().as_ptr()),
+            (1000, at_small)
         );
         assert_eq!(shelf.take(1001).as_mut().as_ptr(), at_large);
     }

@@ -167,6 +167,21 @@ impl std::fmt::Debug for Context {
 #[must_use = "the context is current only as long as this value lives"]
 pub struct Current(PhantomData<*mut c_void>);
 
+impl Current {
+    /// Whether the context is good for work: after some errors of kernels all that is asked of it is refused.
+    pub fn check(&self) -> Result<(), CudaError> {
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: the context is current, and the call writes to the variables.
+        let asked = check("cuMemGetInfo", unsafe {
+            sys::cuMemGetInfo_v2(&mut free, &mut total)
+        });
+        asked.or_else(|error| match error.is_final() {
+            true => Err(error),
+            false => Ok(()),
+        })
+    }
+}
+
 impl Drop for Current {
     fn drop(&mut self) {
         let mut popped = std::ptr::null_mut();

@@ -5,7 +5,7 @@
 //! and for functions that an older driver lacks, the jump lands on a function that returns an error code.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cust::sys;
 use libloading::os::unix::Library;
@@ -94,7 +94,7 @@ pub enum DriverError {
 
 /// A call of the CUDA driver that failed.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{operation} failed with {name} ({code}): {description}")]
+#[error("{operation} failed with {name} ({code}): {description}{}", advice(*code))]
 pub struct CudaError {
     /// What was tried, as the name of the driver's function.
     pub operation: &'static str,
@@ -105,9 +105,42 @@ pub struct CudaError {
     pub description: String,
 }
 
+/// Set by the first error after which CUDA works no more in this process.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether CUDA works no more in this process. What it held is gone, and is not to be freed.
+pub fn is_lost() -> bool {
+    LOST.load(Ordering::Acquire)
+}
+
+/// Errors of the GPU after which all further work of the process fails alike: an uncorrectable error of its memory, and
+/// kernels that went wrong. Of these cuda.h says that the process must be terminated and relaunched.
+fn is_final(code: u32) -> bool {
+    matches!(code, 214 | 700 | 702 | 710 | 714..=719 | 721)
+}
+
+/// What to do about an error, as the end of its sentence.
+fn advice(code: u32) -> &'static str {
+    match code {
+        OUT_OF_MEMORY => {
+            "; free memory of the GPU, or use fewer models, a smaller one or a smaller batch-size"
+        }
+        code if is_final(code) => {
+            "; after this error CUDA works no more in this process, which has to be started again"
+        }
+        _ => "",
+    }
+}
+
+/// `CUDA_ERROR_OUT_OF_MEMORY`
+const OUT_OF_MEMORY: u32 = 2;
+
 impl CudaError {
     /// The error of a code other than `CUDA_SUCCESS`.
     pub fn new(operation: &'static str, result: sys::CUresult) -> Self {
+        if is_final(result as u32) {
+            LOST.store(true, Ordering::Release);
+        }
         let text = |lookup: unsafe extern "C" fn(sys::CUresult, *mut *const c_char) -> _| {
             let mut text = std::ptr::null();
             // SAFETY: the functions write the address of a text that lives as long as the driver, or null.
@@ -126,6 +159,11 @@ impl CudaError {
             description: text(sys::cuGetErrorString)
                 .unwrap_or_else(|| "the driver has no description".into()),
         }
+    }
+
+    /// Whether CUDA works no more in this process.
+    pub fn is_final(&self) -> bool {
+        is_final(self.code)
     }
 
     /// Names the driver's function in which `cust` met an error: `.map_err(CudaError::during("cuMemAlloc"))`.

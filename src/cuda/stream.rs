@@ -58,6 +58,15 @@ impl Stream {
         })
     }
 
+    /// As [`Stream::mark`], for an event that others wait for when the work that is captured here runs.
+    pub fn mark_in_graph(&self, event: &Event) -> Result<(), CudaError> {
+        let external = sys::CUevent_record_flags::CU_EVENT_RECORD_EXTERNAL as u32;
+        // SAFETY: event and stream are of the current context.
+        check("cuEventRecordWithFlags", unsafe {
+            sys::cuEventRecordWithFlags(event.0, self.0, external)
+        })
+    }
+
     /// Records what `enqueue` puts on the stream as a graph, and runs none of it.
     pub fn capture<E: From<CudaError>>(
         &self,
@@ -113,6 +122,15 @@ impl Event {
             sys::cuEventCreate(&mut event, flags)
         })?;
         Ok(Self(event))
+    }
+
+    /// Whether the stream that was marked with the event has passed the mark.
+    pub fn has_passed(&self) -> Result<bool, CudaError> {
+        // SAFETY: the event is of the current context.
+        match unsafe { sys::cuEventQuery(self.0) } {
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            result => check("cuEventQuery", result).map(|()| true),
+        }
     }
 
     /// The one wait of the host: until the stream that was marked with the event has passed the mark.

@@ -18,6 +18,8 @@ pub(super) struct Metadata {
     pub names: Option<Labels>,
     /// Ultralytics' word for what the network does.
     pub task: Option<String>,
+    /// Ultralytics' name for the network's last layer.
+    pub head: Option<String>,
     /// Width and height of the pictures that it was exported for, as Ultralytics names them.
     pub image_size: Option<(usize, usize)>,
 }
@@ -39,6 +41,7 @@ impl Metadata {
         Self {
             names,
             task: find("task"),
+            head: find("head"),
             image_size: find("imgsz").and_then(|size| image_size(&size)),
         }
     }
@@ -49,12 +52,11 @@ impl Metadata {
             return Self::default();
         };
         let names = value.get("names").map(serde_json::Value::to_string);
+        let word = |key| Some(value.get(key)?.as_str()?.to_owned());
         Self {
             names: names.and_then(|names| Labels::from_json(&names)),
-            task: value
-                .get("task")
-                .and_then(|task| task.as_str())
-                .map(Into::into),
+            task: word("task"),
+            head: word("head"),
             // The engine has a size.
             image_size: None,
         }
@@ -76,6 +78,7 @@ pub(super) struct Description {
     decoder: Option<Family>,
     activation: Option<Activation>,
     task: Option<String>,
+    head: Option<String>,
     /// And where they are from.
     labels: Option<(Labels, String)>,
     image_size: Option<(usize, usize)>,
@@ -107,6 +110,7 @@ impl Description {
             file_name: file_name.to_string_lossy().into_owned(),
             info,
             task: metadata.task,
+            head: metadata.head,
             image_size: metadata.image_size,
             is_grey: false,
         })
@@ -130,6 +134,7 @@ impl Description {
                 .as_ref()
                 .map(|(labels, _)| labels.as_slice().len()),
             task: self.task.as_deref(),
+            head: self.head.as_deref(),
             file_name: &self.file_name,
             decoder: self.decoder,
             anchors: self.info.anchors.clone(),

@@ -32,11 +32,17 @@ pub enum LoadError {
     Layout(#[from] UnknownLayout),
     #[error(transparent)]
     OnnxRuntime(#[from] onnxruntime::Error),
+    /// With backend=auto, on a machine that has a GPU.
+    #[error("{cpu}. Nor can its GPU be used: {gpu}")]
+    NoBackend {
+        cpu: onnxruntime::Error,
+        gpu: String,
+    },
     #[error(transparent)]
     TensorRt(#[from] TensorRtError),
     #[error(transparent)]
     Cache(#[from] CacheError),
-    #[error("backend=tensorrt needs an NVIDIA GPU: {0}")]
+    #[error("{}{}", need_of_a_gpu(.0), .0)]
     Context(#[from] ContextError),
     #[error(transparent)]
     Cuda(#[from] CudaError),
@@ -68,6 +74,16 @@ pub enum LoadError {
     NoCacheFolder,
     #[error("the element was stopped while another one loaded its model")]
     Cancelled,
+}
+
+/// What comes before the reason why there is no context: a GPU that is there may still refuse one.
+fn need_of_a_gpu(error: &ContextError) -> &'static str {
+    match error {
+        ContextError::Cuda(_) => "",
+        ContextError::Driver(_) | ContextError::NoSuchGpu { .. } => {
+            "backend=tensorrt needs an NVIDIA GPU: "
+        }
+    }
 }
 
 impl From<DetectError> for LoadError {

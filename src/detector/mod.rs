@@ -21,10 +21,11 @@ use std::time::Duration;
 use once_cell::sync::Lazy;
 
 use crate::cuda;
+use crate::cuda::DriverError;
 use crate::cuda::context::Context;
 use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::engine::tensorrt::library;
+use crate::engine::tensorrt::{TensorRtError, library};
 use crate::frame::system::Plane;
 use crate::frame::{Colorimetry, DeviceFrame, PendingStream, PixelFormat, SystemFrame};
 use crate::lock;
@@ -193,11 +194,17 @@ impl Detector {
             Engine::Gpu(Box::new(GpuStream::new(model)))
         } else {
             if options.backend == Backend::Auto
-                && let Some(obstacle) = obstacle_to_a_gpu()
+                && let Err(obstacle) = obstacle()
             {
                 gst::info!(CAT, "not on a GPU: {obstacle}");
             }
-            let model = HOST_MODELS.get(options, 0, progress, |_| HostModel::load(options))?;
+            let model = HOST_MODELS.get(options, 0, progress, |_| HostModel::load(options));
+            let model = model.map_err(|error| match (error, why_not_on_gpu(options)) {
+                (LoadError::OnnxRuntime(cpu), Some(gpu)) if cpu.is_absent() => {
+                    LoadError::NoBackend { cpu, gpu }
+                }
+                (error, _) => error,
+            })?;
             model.join();
             Engine::Host(model)
         };
@@ -423,14 +430,31 @@ pub fn wants_gpu(options: &DetectorOptions) -> bool {
         Backend::TensorRt => true,
         Backend::OnnxRuntime => false,
         Backend::Auto if ModelSource::is_engine(&options.model) => true,
-        Backend::Auto => obstacle_to_a_gpu().is_none(),
+        Backend::Auto => obstacle().is_ok(),
     }
 }
 
-/// What a model needs to run on a GPU, and this machine has not.
-fn obstacle_to_a_gpu() -> Option<String> {
-    match cuda::driver::load() {
-        Err(error) => Some(error.to_string()),
-        Ok(_) => library().err().map(|error| error.to_string()),
+/// Why the CPU runs the model of a machine that has NVIDIA's driver, where nobody asked for the CPU.
+pub fn why_not_on_gpu(options: &DetectorOptions) -> Option<String> {
+    match options.backend {
+        Backend::Auto if !ModelSource::is_engine(&options.model) => match obstacle() {
+            Ok(()) | Err(Obstacle::Driver(DriverError::NotFound(_))) => None,
+            Err(obstacle) => Some(obstacle.to_string()),
+        },
+        _ => None,
     }
+}
+
+/// What keeps this machine from running ONNX models on a GPU.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    #[error(transparent)]
+    TensorRt(#[from] TensorRtError),
+}
+
+fn obstacle() -> Result<(), Obstacle> {
+    cuda::driver::load()?;
+    Ok(library()?.can_build()?)
 }

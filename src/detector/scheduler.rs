@@ -32,8 +32,9 @@ pub trait Lane: Send {
     /// Starts a batch of at most the lane's capacity, and returns without waiting for it.
     fn launch(&mut self, jobs: &[Self::Job]) -> Result<(), Self::Error>;
 
-    /// Waits for the batch that was launched.
-    fn wait(&mut self) -> Result<(), Self::Error>;
+    /// Waits for the batch that was launched. `alone`: for the only frame that anybody waits for, which is to be
+    /// there soon rather than cheaply.
+    fn wait(&mut self, alone: bool) -> Result<(), Self::Error>;
 
     /// Puts the result of the batch's frame number `index` into `output`, whose old content is replaced.
     fn collect(&mut self, index: usize, output: &mut Self::Output);
@@ -185,8 +186,9 @@ impl<L: Lane> Scheduler<L> {
             return state;
         };
         state.slots[slot].phase = Phase::Attended;
+        let alone = crew.places.len() == 1 && state.requests.len() - state.unused.len() == 1;
         drop(state);
-        let result = crew.lane.wait();
+        let result = crew.lane.wait(alone);
         let mut state = lock(&self.state);
         let mut finished = [None; MAX_BATCH];
         for (finished, place) in finished.iter_mut().zip(&crew.places) {

@@ -52,7 +52,8 @@ impl TensorRtModel {
         context: Context,
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self, LoadError> {
-        let _current = context.enter()?;
+        let current = context.enter()?;
+        current.check()?;
         let engine = load_engine(options, 1, &context, progress)?;
         let loaded = engine.describe(&context)?;
         let kernels = Kernels::shared(&context)?;

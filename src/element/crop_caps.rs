@@ -1,13 +1,14 @@
 //! What caps the pad `crops` has: what downstream allows, as near to the crop itself as that is.
 
 use gst::prelude::*;
-use gst_video::{VideoCapsBuilder, VideoFormat, VideoInfo};
+use gst_video::{VideoCapsBuilder, VideoColorimetry, VideoFormat, VideoInfo};
 
 use super::branch::Stop;
 use super::memory::{Format, caps_of_crops, formats_of_crops, memories_of_crops};
+use crate::frame::Colorimetry;
 use crate::frame::buffer::FrameShape;
 use crate::frame::memory::Memory;
-use crate::frame::video_info::pixel_format;
+use crate::frame::video_info::{self, pixel_format};
 
 /// What downstream allows for crops of a video, with memory and format chosen.
 #[derive(Debug)]
@@ -119,8 +120,7 @@ impl Allowed {
         structure.fixate();
         let features = Some(self.features.clone());
         let caps = gst::Caps::from_iter([(structure, features)]);
-        let shape = VideoInfo::from_caps(&caps).ok().and_then(FrameShape::new);
-        match shape {
+        match FrameShape::from_caps(&caps) {
             Some(shape) => Ok(CropFormat {
                 caps,
                 shape,
@@ -184,14 +184,26 @@ fn in_downstream_s_order<'a>(
     all.iter().chain(named).copied()
 }
 
-/// What caps say of a crop of this size, in pixels, of this video.
-pub(super) fn native_info(video: &VideoInfo, width: u32, height: u32) -> Option<VideoInfo> {
-    VideoInfo::builder(video.format(), width, height)
-        .par(video.par())
-        .fps(gst::Fraction::new(0, 1))
-        .colorimetry(&video.colorimetry())
-        .build()
-        .ok()
+/// What caps say of a crop of this size, in pixels, of this video, whose samples stand for colours like this.
+pub(super) fn native_info(
+    video: &VideoInfo,
+    samples: Colorimetry,
+    (width, height): (u32, u32),
+) -> Option<VideoInfo> {
+    let with = |colorimetry: VideoColorimetry| {
+        VideoInfo::builder(video.format(), width, height)
+            .par(video.par())
+            .fps(gst::Fraction::new(0, 1))
+            .colorimetry(&colorimetry)
+            .build()
+            .ok()
+    };
+    // A frame may know better than its caps, and what was guessed from its height is not what is guessed from a crop's.
+    let said = with(video.colorimetry())?;
+    match said.is_rgb() || video_info::colorimetry(&said) == samples {
+        true => Some(said),
+        false => with(video_info::name(samples, &said.colorimetry())),
+    }
 }
 
 #[cfg(test)]
@@ -199,6 +211,7 @@ mod tests {
     use std::str::FromStr;
 
     use super::*;
+    use crate::frame::ColorMatrix;
 
     fn video(caps: &str) -> Format {
         gst::init().unwrap();
@@ -223,7 +236,8 @@ mod tests {
         );
         let sink = gst::Pad::from_template(&sink_template.unwrap());
         pad.link_full(&sink, gst::PadLinkCheck::empty()).unwrap();
-        let native = native_info(&video.shape.info, size.0, size.1).unwrap();
+        let samples = video.shape.colorimetry();
+        let native = native_info(&video.shape.info, samples, size).unwrap();
         match Allowed::ask(&pad, &video).and_then(|allowed| allowed.caps_for(&native)) {
             Ok(format) => {
                 let info = &format.shape.info;
@@ -248,6 +262,25 @@ mod tests {
             caps_for(NV12, "video/x-raw,format=I420,colorimetry=bt601", (300, 80)),
             "I420 300x80 bt601"
         );
+    }
+
+    #[test]
+    fn a_crop_s_caps_say_what_its_samples_are_even_where_the_frame_s_do_not() {
+        let said = |caps: &str, matrix, full_range| {
+            let samples = Colorimetry { matrix, full_range };
+            let info = video(caps).shape.info.clone();
+            native_info(&info, samples, (300, 80))
+                .unwrap()
+                .colorimetry()
+                .to_string()
+        };
+        let nvmm = "video/x-raw(memory:NVMM),format=NV12,width=1920,height=1080";
+        assert_eq!(said(nvmm, ColorMatrix::Bt709, false), "bt709");
+        assert_eq!(said(nvmm, ColorMatrix::Bt709, true), "1:3:5:1");
+        assert_eq!(said(nvmm, ColorMatrix::Bt601, false), "2:4:5:1");
+        let unknown = format!("{NV12},colorimetry=2:0:5:1");
+        assert_eq!(said(&unknown, ColorMatrix::Bt709, false), "bt709");
+        assert_eq!(said(RGB, ColorMatrix::Bt709, false), "sRGB");
     }
 
     #[test]
@@ -278,7 +311,8 @@ mod tests {
         let video = video(caps);
         let peer = gst::Caps::from_str(downstream).unwrap();
         let allowed = Allowed::among(&peer, &video, memories)?;
-        let native = native_info(&video.shape.info, 300, 80).unwrap();
+        let samples = video.shape.colorimetry();
+        let native = native_info(&video.shape.info, samples, (300, 80)).unwrap();
         let crop = allowed.caps_for(&native).ok().unwrap();
         assert_eq!(Memory::from_caps(&crop.caps), crop.memory);
         assert!(crop.caps.can_intersect(&peer), "{}", crop.caps);

@@ -155,10 +155,12 @@ impl CropPusher {
     fn set_caps(&mut self, pad: &gst::Pad, native: &VideoInfo) -> Result<(), Stop> {
         let allowed = match &self.allowed {
             Some(allowed) => {
-                let fits = self
-                    .current
-                    .as_ref()
-                    .is_some_and(|(_, made_for)| allowed.has_fixed_size() || made_for == native);
+                let fits = self.current.as_ref().is_some_and(|(_, made_for)| {
+                    match allowed.has_fixed_size() {
+                        true => made_for.colorimetry() == native.colorimetry(),
+                        false => made_for == native,
+                    }
+                });
                 if fits {
                     return Ok(());
                 }
@@ -265,7 +267,7 @@ impl CropPusher {
                 (cuda.frame(), cuda.pending_stream())
             }
             Pixels::Here { shape, .. } => {
-                nvmm = NvmmBuffer::map(&crop.buffer, &shape.info).map_err(problem)?;
+                nvmm = NvmmBuffer::map(&crop.buffer, shape).map_err(problem)?;
                 (nvmm.frame(0).map_err(problem)?, None)
             }
         };

@@ -200,7 +200,7 @@ impl DeviceCrops {
                 target._cuda = Some(mapped);
             }
             Memory::Nvmm => {
-                let mapped = NvmmBuffer::map(buffer, &shape.info)?;
+                let mapped = NvmmBuffer::map(buffer, shape)?;
                 target.frame = mapped.frame(0)?;
                 target._nvmm = Some(mapped);
             }

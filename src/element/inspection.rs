@@ -8,6 +8,7 @@ use super::hashing::Comparer;
 use super::memory::Format;
 use crate::detection::Detection;
 use crate::detector::{DetectError, Detector, Frames, Request, Search, Timings};
+use crate::frame::buffer::FrameShape;
 use crate::frame::cuda::{CudaFrame, CudaFrameError};
 use crate::frame::gstcuda::CudaContext;
 use crate::frame::memory::Memory;
@@ -155,7 +156,7 @@ impl Inspector {
             }
             Memory::Nvmm => {
                 let mut device_frames = std::mem::take(&mut self.room.device_frames);
-                let mapped = map_nvmm(&self.detector, buffer, info, &mut device_frames)?;
+                let mapped = map_nvmm(&self.detector, buffer, &format.shape, &mut device_frames)?;
                 let begun = self.begin(Frames::Device {
                     frames: &device_frames,
                     pending: None,
@@ -201,13 +202,13 @@ impl Inspector {
 pub(super) fn map_nvmm(
     detector: &Detector,
     buffer: &gst::Buffer,
-    info: &gst_video::VideoInfo,
+    caps: &FrameShape,
     frames: &mut Vec<DeviceFrame>,
 ) -> Result<NvmmBuffer, InspectError> {
     let context = detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
     // Surface arrays of Jetson become visible in the context that is current.
     let _current = context.enter().map_err(DetectError::from)?;
-    let mapped = NvmmBuffer::map(buffer, info)?;
+    let mapped = NvmmBuffer::map(buffer, caps)?;
     let model = detector.gpu_id();
     frames.clear();
     for index in 0..mapped.len() {

@@ -79,12 +79,22 @@ impl RsDetectNet {
     pub(super) fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
         self.outputs.reset();
+        // Frames that come before the model is there count as well.
+        self.ledger.begin();
+        *lock(&self.statistics) = Statistics::default();
         self.post_progress(
             gst::ProgressType::Start,
             &format!("Loading {}", settings.model),
         );
         let options = settings.detector_options(self.gpu_id());
         let on_gpu = detector::wants_gpu(&options);
+        if let Some(reason) = detector::why_not_on_gpu(&options) {
+            gst::warning!(CAT, imp = self, "not on a GPU: {reason}");
+            self.post_progress(
+                gst::ProgressType::Continue,
+                &format!("Not on a GPU: {reason}"),
+            );
+        }
         let max_in_flight = settings.sharing.max_in_flight(on_gpu);
         self.max_in_flight.store(max_in_flight, Ordering::Release);
         self.on_gpu.store(on_gpu, Ordering::Release);
@@ -163,10 +173,7 @@ impl RsDetectNet {
             .sink_pad
             .sticky_event::<gst::event::Segment>(0)
             .and_then(|segment| segment.segment().clone().downcast().ok());
-        let mut statistics = Statistics::new(backend);
-        statistics.share(Some(streaming.streams()));
-        *lock(&self.statistics) = statistics;
-        self.ledger.begin();
+        lock(&self.statistics).begin(backend, streaming.streams());
         *lock(&self.quality) = Quality::default();
         *lock(&self.streaming) = Some(streaming);
         let latency = gst::ClockTime::try_from(inspection).unwrap_or_default();

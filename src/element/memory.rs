@@ -18,8 +18,7 @@ impl Format {
     /// None where the caps are not those of frames that can be inspected.
     pub fn from_caps(caps: &gst::CapsRef) -> Option<Self> {
         let memory = Memory::from_caps(caps);
-        let info = gst_video::VideoInfo::from_caps(caps).ok()?;
-        let shape = FrameShape::new(info)?;
+        let shape = FrameShape::from_caps(caps)?;
         Some(Self { shape, memory })
     }
 }

@@ -57,7 +57,9 @@ impl RsDetectNet {
         buffer: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let ticket = self.ledger.enter();
-        self.wait_for_model()?;
+        if let Err(error) = self.wait_for_model() {
+            return Err(settle(ticket, error));
+        }
         let limit = self.max_in_flight.load(Ordering::Acquire);
         if limit > 1 {
             self.lineup.wait_for_room(limit)?;
@@ -79,7 +81,9 @@ impl RsDetectNet {
                 let mut begun = self.inspector()?.inspect(&buffer);
                 if let Some(context) = begun.as_ref().err().and_then(|e| self.elsewhere(e)) {
                     self.lineup.drain();
-                    self.adopt(context)?;
+                    if let Err(error) = self.adopt(context) {
+                        return Err(settle(ticket, error));
+                    }
                     begun = self.inspector()?.inspect(&buffer);
                 }
                 match begun {
@@ -368,4 +372,12 @@ impl RsDetectNet {
             let _ = element.post_message(message.src(&*element).build());
         }
     }
+}
+
+/// A frame goes because of what was met before it could be inspected.
+fn settle(ticket: Ticket, error: gst::FlowError) -> gst::FlowError {
+    if error == gst::FlowError::Error {
+        ticket.fail();
+    }
+    error
 }

@@ -186,7 +186,7 @@ impl Producer {
             return self.cut_frames(frame, &sources, mapped.pending_stream(), context, shared);
         }
         let current = context.enter()?;
-        let mapped = NvmmBuffer::map(frame.buffer, info)?;
+        let mapped = NvmmBuffer::map(frame.buffer, &frame.format.shape)?;
         let sources: Vec<_> = (0..mapped.len())
             .map(|index| mapped.frame(index))
             .collect::<Result<_, _>>()?;
@@ -266,8 +266,8 @@ impl Producer {
         selected: &Selected,
     ) -> Result<StagedCrop, FrameError> {
         let rectangle = selected.rectangle;
-        let (width, height) = (rectangle.width as u32, rectangle.height as u32);
-        let shape = native_info(&frame.format.shape.info, width, height)
+        let size = (rectangle.width as u32, rectangle.height as u32);
+        let shape = native_info(&frame.format.shape.info, view.colorimetry, size)
             .and_then(FrameShape::new)
             .ok_or(FrameError::NotMapped("cropping"))?;
         let memory = self.shelf.take(shape.info.size());
@@ -303,14 +303,14 @@ fn order(
     allowed: Option<&Allowed>,
 ) -> Result<(Order, VideoInfo), DeviceCropError> {
     let video = &frame.format.shape.info;
-    let native = native_info(video, rectangle.width as u32, rectangle.height as u32);
-    let native = native.ok_or(DeviceCropError::NotAllowed)?;
+    let size = (rectangle.width as u32, rectangle.height as u32);
+    let native = native_info(video, source.colorimetry, size).ok_or(DeviceCropError::NotAllowed)?;
     let format = match allowed {
         Some(allowed) => allowed.caps_for(&native).ok(),
         None => CropFormat::native(&native),
     };
     let format = format.ok_or(DeviceCropError::NotAllowed)?;
-    let same = format.shape.info.colorimetry() == video.colorimetry();
+    let same = format.shape.info.colorimetry() == native.colorimetry();
     let colorimetry = match same {
         true => source.colorimetry,
         false => format.shape.colorimetry(),

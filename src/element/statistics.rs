@@ -86,11 +86,10 @@ pub(super) struct Statistics {
 }
 
 impl Statistics {
-    pub fn new(backend: String) -> Self {
-        Self {
-            backend,
-            ..Self::default()
-        }
+    /// The model is there, and runs on this.
+    pub fn begin(&mut self, backend: String, streams: Streams) {
+        self.backend = backend;
+        self.share(Some(streams));
     }
 
     /// The model is shared by these from now on; None once it is gone.
@@ -186,7 +185,7 @@ mod tests {
     #[test]
     fn counters_add_up_and_frames_per_second_are_of_whole_seconds() {
         gst::init().unwrap();
-        let mut statistics = Statistics::new("test".into());
+        let mut statistics = Statistics::default();
         let start = Instant::now();
         for frame in 0..=20u32 {
             let fate = match frame % 4 {

@@ -381,7 +381,7 @@ impl Streaming {
                 })?;
             }
             Memory::Nvmm => {
-                let _mapped = map_nvmm(detector, buffer, info, device_frames)?;
+                let _mapped = map_nvmm(detector, buffer, &format.shape, device_frames)?;
                 hash(Frames::Device {
                     frames: device_frames,
                     pending: None,
@@ -431,7 +431,7 @@ impl Streaming {
                 detector.draw(&[mapped.frame()], mapped.pending_stream(), drawing)?;
             }
             Memory::Nvmm => {
-                let _mapped = map_nvmm(detector, buffer, info, device_frames)?;
+                let _mapped = map_nvmm(detector, buffer, &format.shape, device_frames)?;
                 if device_frames
                     .iter()
                     .any(|f| f.storage != DeviceStorage::Pitch)

@@ -43,6 +43,13 @@ pub enum Error {
     Run(String),
 }
 
+impl Error {
+    /// Whether the machine has no ONNX Runtime that can be used.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::NotFound(_) | Self::Unusable { .. })
+    }
+}
+
 struct Runtime {
     environment: Environment,
     path: PathBuf,
@@ -382,7 +389,8 @@ fn bind_outputs(
         .iter()
         .map(|output| {
             let mut shape = output.shape.clone();
-            if let [batch @ -1, ..] = shape.as_mut_slice() {
+            // With fewer axes, the first can as well count detections, of which a run has as many as it finds.
+            if let [batch @ -1, _, _, ..] = shape.as_mut_slice() {
                 *batch = 1;
             }
             let elements = shape.iter().try_fold(1i64, |all, &size| {

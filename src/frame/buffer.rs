@@ -36,10 +36,20 @@ pub struct FrameShape {
     format: PixelFormat,
     plane_order: [usize; 3],
     colorimetry: Colorimetry,
+    matrix_is_named: bool,
 }
 
 impl FrameShape {
-    /// None for formats that are not in [`SYSTEM_FORMATS`].
+    /// As [`FrameShape::new`], of what caps say. None also where they are no caps of frames.
+    pub fn from_caps(caps: &gst::CapsRef) -> Option<Self> {
+        let shape = Self::new(VideoInfo::from_caps(caps).ok()?)?;
+        Some(Self {
+            matrix_is_named: video_info::names_matrix(caps),
+            ..shape
+        })
+    }
+
+    /// Of frames that are what `info` says. None for formats that are not in [`SYSTEM_FORMATS`].
     pub fn new(info: VideoInfo) -> Option<Self> {
         let (format, plane_order) = video_info::pixel_format(info.format())?;
         let colorimetry = video_info::colorimetry(&info);
@@ -48,6 +58,7 @@ impl FrameShape {
             format,
             plane_order,
             colorimetry,
+            matrix_is_named: true,
         })
     }
 
@@ -57,6 +68,11 @@ impl FrameShape {
 
     pub fn colorimetry(&self) -> Colorimetry {
         self.colorimetry
+    }
+
+    /// Whether the matrix of the colorimetry is named, and no guess.
+    pub fn matrix_is_named(&self) -> bool {
+        self.matrix_is_named
     }
 
     /// Width and height in pixels.

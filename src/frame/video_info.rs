@@ -1,6 +1,6 @@
 //! What caps say of a frame, in the words of this crate.
 
-use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo};
+use gst_video::{VideoColorMatrix, VideoColorRange, VideoColorimetry, VideoFormat, VideoInfo};
 
 use super::{ColorMatrix, Colorimetry, PixelFormat};
 
@@ -48,6 +48,31 @@ pub fn colorimetry(info: &VideoInfo) -> Colorimetry {
     }
 }
 
+/// Whether caps name a matrix; where they do not, [`colorimetry`] is a guess.
+pub fn names_matrix(caps: &gst::CapsRef) -> bool {
+    let named = caps
+        .structure(0)
+        .and_then(|s| s.get::<&str>("colorimetry").ok());
+    let parsed = named.and_then(|name| name.parse::<VideoColorimetry>().ok());
+    parsed.is_some_and(|colorimetry| colorimetry.matrix() != VideoColorMatrix::Unknown)
+}
+
+/// What caps call this colorimetry, with all else as in `like`.
+pub fn name(colorimetry: Colorimetry, like: &VideoColorimetry) -> VideoColorimetry {
+    let matrix = match colorimetry.matrix {
+        ColorMatrix::Bt601 => VideoColorMatrix::Bt601,
+        ColorMatrix::Bt709 => VideoColorMatrix::Bt709,
+        ColorMatrix::Bt2020 => VideoColorMatrix::Bt2020,
+        ColorMatrix::Smpte240m => VideoColorMatrix::Smpte240m,
+        ColorMatrix::Fcc => VideoColorMatrix::Fcc,
+    };
+    let range = match colorimetry.full_range {
+        true => VideoColorRange::Range0_255,
+        false => VideoColorRange::Range16_235,
+    };
+    VideoColorimetry::new(range, matrix, like.transfer(), like.primaries())
+}
+
 #[cfg(test)]
 mod tests {
     use std::str::FromStr;
@@ -79,6 +104,17 @@ mod tests {
             colorimetry_of("video/x-raw,format=I420,width=64,height=1080,colorimetry=1:4:0:0"),
             yuv(ColorMatrix::Bt601, true)
         );
+    }
+
+    #[test]
+    fn a_matrix_is_named_only_by_caps_that_know_it() {
+        gst::init().unwrap();
+        let named = |rest: &str| {
+            let caps = format!("video/x-raw,format=NV12,width=64,height=64{rest}");
+            names_matrix(&gst::Caps::from_str(&caps).unwrap())
+        };
+        assert!(named(",colorimetry=bt601") && named(",colorimetry=2:4:7:1"));
+        assert!(!named("") && !named(",colorimetry=2:0:5:1"));
     }
 
     #[test]

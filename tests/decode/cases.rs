@@ -154,6 +154,7 @@ fn recognize(
         other_inputs: &inputs,
         labels: header["labels"].as_u64().map(|labels| labels as usize),
         task: header["task"].as_str(),
+        head: header["head"].as_str(),
         file_name: header["file_name"].as_str().unwrap_or_default(),
         decoder: header["decoder"].as_str().and_then(Family::from_name),
         anchors,

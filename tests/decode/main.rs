@@ -1,5 +1,6 @@
 //! Every family is recognised and decoded on the CPU as numpy decodes it, and implausible outputs are told.
 
+mod any_outputs;
 mod cases;
 mod hostile;
 

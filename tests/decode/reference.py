@@ -140,7 +140,7 @@ def probabilistic_iou(a, b):
 def finish(case):
     """The detections in the frame; None where a comparison is too close to call."""
     left, top, sx, sy = placement(case.resize)
-    turned = case.suppression == "turned"
+    turned, suppressed = "turned" in case.suppression, "none" not in case.suppression
     candidates = []
     for index, c, p, x1, y1, x2, y2, *angle in case.found:
         if not np.isfinite([p, x1, y1, x2, y2]).all():
@@ -167,7 +167,7 @@ def finish(case):
     for p, index, c, b in candidates:
         taken = False
         for k in kept:
-            if case.suppression == "none" or k[2] != c:
+            if not suppressed or k[2] != c:
                 continue
             if turned:
                 share = probabilistic_iou(k[3], b)

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use gst::prelude::*;
+
 use crate::common::*;
 
 /// The error with which the element refuses these files.
@@ -67,4 +69,25 @@ fn labels_that_are_too_many_or_no_text_are_refused() {
     let error = refusal(model.as_ref(), Some(&labels));
     assert!(error.contains("labels.txt"), "{error}");
     assert!(peak_memory() < 1 << 30, "{} bytes", peak_memory());
+}
+
+#[test]
+fn counters_of_a_start_that_fails_begin_at_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model.onnx");
+    std::fs::copy(tests_file("models/colors-ssd.onnx"), &model).unwrap();
+    let element = colors_element("colors-ssd.onnx").build().unwrap();
+    element.set_property("model", model.to_str().unwrap());
+    let picture = four_cells();
+    let sample = gst::Sample::builder()
+        .buffer(&picture.buffer())
+        .caps(&picture.info().to_caps().unwrap())
+        .build();
+    assert_eq!(detect_one(&element, &sample).len(), 4);
+    element.set_state(gst::State::Null).unwrap();
+    assert_eq!(gstrsdetectnet::stats(&element).unwrap().frames, 1);
+    std::fs::remove_file(model).unwrap();
+    start_error(&element);
+    let stats = gstrsdetectnet::stats(&element).unwrap();
+    assert_eq!((stats.frames, stats.inspected, stats.detections), (0, 0, 0));
 }

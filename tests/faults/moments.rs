@@ -177,6 +177,15 @@ impl Chaos {
             0 => stop(),
             _ => thread::spawn(stop).join().unwrap(),
         }
+        let stats = gstrsdetectnet::stats(&self.element).unwrap();
+        let became = stats.inspected
+            + stats.unchanged
+            + stats.skipped
+            + stats.late
+            + stats.dropped
+            + stats.failed
+            + stats.flushed;
+        assert_eq!(stats.frames, became, "{stats:?}");
         random
     }
 }

@@ -9,6 +9,7 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use gst_video::{VideoFrameRef, VideoInfo};
 use gstrsdetectnet::cuda::context::Context;
+use gstrsdetectnet::frame::buffer::FrameShape;
 use gstrsdetectnet::frame::context_offer::ContextOffer;
 use gstrsdetectnet::frame::cuda::CudaFrame;
 use gstrsdetectnet::frame::gstcuda::{CONTEXT_TYPE, CudaContext};
@@ -236,7 +237,8 @@ fn a_frame_in_nvmm_memory_holds_the_decoded_pixels() {
         "nvv4l2decoder ! video/x-raw(memory:NVMM),format=NV12",
     );
     let decoded = decode(&pipeline, |buffer, info| {
-        let mapped = NvmmBuffer::map(buffer, info).unwrap();
+        let shape = FrameShape::new(info.clone()).unwrap();
+        let mapped = NvmmBuffer::map(buffer, &shape).unwrap();
         assert_eq!(mapped.len(), 1);
         let frame = mapped.frame(0).unwrap();
         println!("{frame:?}");

@@ -78,6 +78,8 @@ fn a_captured_decoder_follows_the_rules_that_are_set_when_it_runs() {
             decoder.set_rules(image, &rules.borrowed());
         }
         // SAFETY: everything lives until the wait in `finish`.
+        unsafe { decoder.enqueue_rules(gpu.stream(), 2) }.unwrap();
+        // SAFETY: as above.
         unsafe { decoder.enqueue(gpu.kernels(), gpu.stream(), 2) }.unwrap();
         gpu.finish();
         let found = |image| decoder.found(image).collect::<Vec<Found>>();
@@ -90,6 +92,8 @@ fn a_captured_decoder_follows_the_rules_that_are_set_when_it_runs() {
 
     let graph = Graph::capture(&gpu, || {
         // SAFETY: the graph goes before the decoder does.
+        unsafe { decoder.enqueue_rules(gpu.stream(), 2) }.unwrap();
+        // SAFETY: as above.
         unsafe { decoder.enqueue(gpu.kernels(), gpu.stream(), 2) }.unwrap();
     });
     for (rules, expected) in [&loose, &strict].into_iter().zip(expected) {
@@ -180,6 +184,8 @@ fn time_decoder(gpu: &Gpu, name: &str, outputs: Outputs, images: usize, rules: &
     }
     let graph = Graph::capture(gpu, || {
         // SAFETY: the graph goes before the decoder does.
+        unsafe { decoder.enqueue_rules(gpu.stream(), 2) }.unwrap();
+        // SAFETY: as above.
         unsafe { decoder.enqueue(gpu.kernels(), gpu.stream(), images) }.unwrap();
     });
     gpu.time(name, || graph.launch(gpu));

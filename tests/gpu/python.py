@@ -23,7 +23,7 @@ MODELS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "models
 DETECTOR = f"rsdetectnet model={MODELS}/colors-ssd.onnx labels={MODELS}/colors.labels.txt"
 #: The context query of rsdetectnet's sink gives upstream the GPU's primary context.
 CUDA = f"cudaupload ! {DETECTOR}"
-NVMM = "nvvideoconvert nvbuf-memory-type=nvbuf-mem-cuda-device ! video/x-raw(memory:NVMM),format={format}"
+NVMM = "nvvideoconvert ! video/x-raw(memory:NVMM),format={format}"
 
 Gst.init(None)
 
@@ -109,7 +109,7 @@ print("kept")
         self.assertEqual((ended.returncode, ended.stdout), (0, "kept\n"), ended.stderr)
 
     def test_what_is_not_theirs_is_refused_with_a_sentence(self):
-        (foreign,) = samples(f"{source('NV12')} ! cudaupload")
+        (foreign,) = samples(f"{source('NV12')} ! cudaupload ! video/x-raw(memory:CUDAMemory)")
         with self.assertRaisesRegex(ValueError, "a CUDA context that its element made for itself"):
             rsdetectnet.to_cuda(foreign)
         (on_gpu,) = samples(f"{source('NV12')} ! {CUDA}")

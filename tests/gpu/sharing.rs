@@ -8,6 +8,10 @@ mod batches;
 mod cameras;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/fed.rs"]
+mod fed;
+#[path = "sharing/gpus.rs"]
+mod gpus;
 #[path = "element/media.rs"]
 #[allow(dead_code, reason = "the tests of one element use the rest")]
 mod media;

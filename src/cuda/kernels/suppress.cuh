@@ -312,8 +312,9 @@ DEVICE u64 highest_key(SuppressMemory &memory, u32 start, u32 count, u32 thread)
         wait_for_block();
     }
     best = memory.best[0];
+    // Keys differ, but for those that are none.
     for (u32 i = start + thread; i < count; i += SUPPRESS_THREADS)
-        if (memory.keys[i] == best) memory.place = i;
+        if (best != 0 && memory.keys[i] == best) memory.place = i;
     wait_for_block();
     return best;
 }

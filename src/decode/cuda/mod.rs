@@ -212,6 +212,7 @@ pub struct Decoder {
     images: usize,
     batch: Batch,
     host_rules: LockedBuffer<u32>,
+    /// Where the kernels write to.
     host_found: LockedBuffer<u32>,
     /// Of the frame of each image.
     placements: Vec<Placement>,
@@ -229,7 +230,6 @@ struct DeviceBuffers {
     candidate_angles: DeviceBuffer<f32>,
     counts: DeviceBuffer<u32>,
     signs: DeviceBuffer<u32>,
-    found: DeviceBuffer<u32>,
 }
 
 impl DeviceBuffers {
@@ -246,7 +246,6 @@ impl DeviceBuffers {
             candidate_angles: device_buffer(candidates * images)?,
             counts: device_buffer(images)?,
             signs: device_buffer(images)?,
-            found: device_buffer(sizes.found * images)?,
         };
         // SAFETY: the buffers have as many words. The wait is for streams that do not wait for the default one.
         unsafe {
@@ -263,7 +262,8 @@ impl DeviceBuffers {
         Ok(buffers)
     }
 
-    fn addresses(&self) -> Buffers {
+    /// With the address of what the kernels write for the host.
+    fn addresses(&self, found: u64) -> Buffers {
         Buffers {
             rules: self.rules.as_device_ptr().as_raw(),
             priors: self.priors.as_device_ptr().as_raw(),
@@ -273,7 +273,7 @@ impl DeviceBuffers {
             candidate_angles: self.candidate_angles.as_device_ptr().as_raw(),
             counts: self.counts.as_device_ptr().as_raw(),
             signs: self.signs.as_device_ptr().as_raw(),
-            found: self.found.as_device_ptr().as_raw(),
+            found,
         }
     }
 }
@@ -292,13 +292,17 @@ impl Decoder {
     pub fn new(outputs: Outputs, images: usize, capacity: usize) -> Result<Self, CudaError> {
         let sizes = Sizes::new(&outputs, capacity);
         let device = DeviceBuffers::new(&outputs, sizes, images)?;
+        let host_found = pinned_words(sizes.found * images)?;
+        // Page-locked memory has one address for host and GPU ("Unified Addressing", CUDA Driver API): a few boxes that
+        // kernels write there are sooner with the host than by a copy.
+        let found = host_found.as_ptr() as u64;
         Ok(Self {
-            batch: Batch::new(&outputs, sizes, device.addresses()),
+            batch: Batch::new(&outputs, sizes, device.addresses(found)),
             outputs,
             sizes,
             images,
             host_rules: pinned_words(sizes.rules * images)?,
-            host_found: pinned_words(sizes.found * images)?,
+            host_found,
             placements: vec![Placement::NONE; images],
             device,
         })
@@ -316,9 +320,30 @@ impl Decoder {
         }
     }
 
-    /// Enqueues the decoding of the first `images` images of the output tensors: the rules' way to the GPU,
-    /// the kernels, the results' way back. Can be captured into a CUDA graph, which then reads the rules
-    /// that are set when it runs.
+    /// Enqueues the way of the rules for the first `images` images to the GPU, which must come before the decoding. Can
+    /// be captured into a CUDA graph, which then reads the rules that are set when it runs.
+    ///
+    /// # Safety
+    /// The current context is the one of the decoder and the stream. Until the stream has passed this, the decoder lives
+    /// and is not used.
+    pub unsafe fn enqueue_rules(
+        &mut self,
+        stream: CUstream,
+        images: usize,
+    ) -> Result<(), CudaError> {
+        // SAFETY: both buffers hold so many bytes for each image; the caller vouches for the stream.
+        check("cuMemcpyHtoDAsync", unsafe {
+            sys::cuMemcpyHtoDAsync_v2(
+                self.device.rules.as_device_ptr().as_raw(),
+                self.host_rules.as_ptr().cast::<c_void>(),
+                4 * self.sizes.rules * images.min(self.images),
+                stream,
+            )
+        })
+    }
+
+    /// Enqueues the decoding of the first `images` images of the output tensors; the results are with the host when the
+    /// stream has passed it. Can be captured into a CUDA graph.
     ///
     /// # Safety
     /// The current context is the one of the decoder, the kernels, the stream and the output tensors, which
@@ -333,28 +358,8 @@ impl Decoder {
         if images == 0 {
             return Ok(());
         }
-        // SAFETY: both buffers hold so many bytes for each image; the caller vouches for stream and tensors.
-        unsafe {
-            check(
-                "cuMemcpyHtoDAsync",
-                sys::cuMemcpyHtoDAsync_v2(
-                    self.device.rules.as_device_ptr().as_raw(),
-                    self.host_rules.as_ptr().cast::<c_void>(),
-                    4 * self.sizes.rules * images,
-                    stream,
-                ),
-            )?;
-            self.batch.launch(kernels, stream, images)?;
-            check(
-                "cuMemcpyDtoHAsync",
-                sys::cuMemcpyDtoHAsync_v2(
-                    self.host_found.as_mut_ptr().cast::<c_void>(),
-                    self.device.found.as_device_ptr().as_raw(),
-                    4 * self.sizes.found * images,
-                    stream,
-                ),
-            )
-        }
+        // SAFETY: the addresses are those of the decoder's memory; the caller vouches for stream and tensors.
+        unsafe { self.batch.launch(kernels, stream, images) }
     }
 
     /// The detections of an image, most confident first, once the stream has passed what was enqueued.

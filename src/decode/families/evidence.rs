@@ -9,6 +9,9 @@ use crate::preprocess::InputGeometry;
 pub const STRIDES: [usize; 3] = [8, 16, 32];
 pub const MORE_STRIDES: [usize; 4] = [8, 16, 32, 64];
 
+/// Strides of grids from the finest to the coarsest that one-stage detectors have.
+const ALL_STRIDES: [usize; 6] = [4, 8, 16, 32, 64, 128];
+
 /// What is known of a model.
 #[derive(Clone, Debug)]
 pub struct Evidence<'a> {
@@ -20,6 +23,8 @@ pub struct Evidence<'a> {
     pub labels: Option<usize>,
     /// The `task` in the metadata that Ultralytics writes.
     pub task: Option<&'a str>,
+    /// The `head` in that metadata: the class of the network's last layer.
+    pub head: Option<&'a str>,
     /// The model's name without its folder.
     pub file_name: &'a str,
     /// What the user or the model's description names.
@@ -39,6 +44,7 @@ impl<'a> Evidence<'a> {
             input,
             labels: None,
             task: None,
+            head: None,
             file_name: "",
             decoder: None,
             anchors: None,
@@ -108,6 +114,14 @@ impl<'a> Evidence<'a> {
     /// Cells of all grids of these strides.
     pub(super) fn cells(&self, strides: &[usize]) -> i64 {
         plan::cells(self.input, strides) as i64
+    }
+
+    /// Whether so many candidates can be `each` for each cell of grids of strides that follow each other.
+    pub(super) fn fill_grids(&self, candidates: i64, each: i64) -> bool {
+        let runs = (0..ALL_STRIDES.len())
+            .flat_map(|first| (first + 1..=ALL_STRIDES.len()).map(move |end| first..end));
+        let mut cells = runs.map(|run| each * self.cells(&ALL_STRIDES[run]));
+        candidates < 0 || cells.any(|cells| cells == candidates)
     }
 
     /// Whether so many candidates are one for each cell of the usual grids.

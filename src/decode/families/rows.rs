@@ -1,7 +1,7 @@
 //! Lists of detections that the network has made itself, as rows of one output.
 
 use super::evidence::Evidence;
-use super::{Family, Match, PIXELS, Shapes, Sureness};
+use super::{Family, Match, PIXELS, Shapes, Sureness, yolo};
 use crate::decode::plan::{
     Activation, BoxFormat, Boxes, ClassOf, Plan, Scores, Source, Suppression, View,
 };
@@ -9,15 +9,46 @@ use crate::decode::plan::{
 /// Networks that make their own lists make none longer.
 const LONGEST: i64 = 1000;
 
+/// Four values of a box, score and class.
+const ROW: i64 = 6;
+
 pub fn yolov10(evidence: &Evidence<'_>) -> Option<Match> {
-    let [_, detections, row] = evidence.single()?;
+    let forced = evidence.is_decoder(Family::Yolov10);
+    let Some((detections, row, mask)) = yolo::rows(evidence) else {
+        return among_others(evidence).filter(|_| forced);
+    };
+    let fits = match (evidence.task, evidence.head) {
+        _ if forced => row >= ROW,
+        (Some("obb"), _) | (_, Some(yolo::RT_DETR_HEAD)) => false,
+        (Some("pose"), _) => row > ROW && !evidence.one_a_cell(row),
+        _ => row == ROW + mask,
+    };
     let sureness = match detections {
         0..=LONGEST => Sureness::Likely,
         -1 => Sureness::Possible,
-        _ if evidence.is_decoder(Family::Yolov10) => Sureness::Possible,
+        _ if forced => Sureness::Possible,
         _ => return None,
     };
-    (row == 6).then(|| Match::open(sureness, &[0]))
+    fits.then(|| Match::open(sureness, &[0]))
+}
+
+/// The one list among other outputs.
+fn among_others(evidence: &Evidence<'_>) -> Option<Match> {
+    let is_list = |&i: &usize| {
+        let row = evidence.floats(i).map(|[_, _, row]| row);
+        row == Some(ROW)
+    };
+    let mut lists = (0..evidence.outputs.len()).filter(is_list);
+    let list = lists.next().filter(|_| lists.next().is_none())?;
+    Some(Match::open(Sureness::Certain, &[list]))
+}
+
+/// Turned boxes as a list, with the angle behind score and class.
+pub fn turned(evidence: &Evidence<'_>) -> Option<Match> {
+    let [_, detections, row] = evidence.single()?;
+    let said = evidence.task == Some("obb") || evidence.is_decoder(Family::YoloObb);
+    let fits = row == ROW + 1 && detections <= LONGEST && said;
+    fits.then(|| Match::open(Sureness::Certain, &[0]))
 }
 
 pub fn yolov7_end_to_end(evidence: &Evidence<'_>) -> Option<Match> {
@@ -105,7 +136,8 @@ fn number(shapes: &Shapes<'_>, role: usize) -> Option<View> {
     })
 }
 
-pub fn plan_yolov10(shapes: &Shapes<'_>) -> Option<Plan> {
+/// Rows of a box, score, class, and what other tasks need behind them.
+fn boxes_first(shapes: &Shapes<'_>, scale: [f32; 2]) -> Option<(Source, usize)> {
     let [_, detections, row] = shapes.sizes(0)?;
     let columns = Columns {
         row,
@@ -113,8 +145,28 @@ pub fn plan_yolov10(shapes: &Shapes<'_>) -> Option<Plan> {
         score: 4,
         class: 5,
     };
-    let source = plan(shapes, detections, columns, PIXELS)?;
-    (row == 6).then(|| Plan::new(source, Suppression::None))
+    let source = plan(shapes, detections, columns, scale)?;
+    (row >= ROW as usize).then_some((source, row))
+}
+
+pub fn plan_yolov10(shapes: &Shapes<'_>) -> Option<Plan> {
+    let (source, _) = boxes_first(shapes, PIXELS)?;
+    Some(Plan::new(source, Suppression::None))
+}
+
+/// As [`plan_yolov10`], with centre and size in parts of the input instead of corners.
+pub fn plan_centers(shapes: &Shapes<'_>) -> Option<Plan> {
+    let (mut source, _) = boxes_first(shapes, shapes.input_size())?;
+    source.boxes.format = BoxFormat::Centers;
+    Some(Plan::new(source, Suppression::None))
+}
+
+/// As [`plan_yolov10`], with centre and size instead of corners, and the angle in the last column.
+pub fn plan_turned(shapes: &Shapes<'_>) -> Option<Plan> {
+    let (mut source, row) = boxes_first(shapes, PIXELS)?;
+    source.boxes.format = BoxFormat::Centers;
+    source.boxes.angle = Some(source.boxes.points.skip(row - 1));
+    (row == ROW as usize + 1).then(|| Plan::new(source, Suppression::None))
 }
 
 pub fn plan_yolov7_end_to_end(shapes: &Shapes<'_>) -> Option<Plan> {

@@ -109,10 +109,10 @@ entries! {
         "[N,4+C,A] or [N,A,4+C]: centre x, centre y, width, height in pixels, classes"
         YOLO yolo::yolov8, yolo::plan_yolov8, ["yolov8", "yolov9", "yolo11", "yolo12", "world"];
     YoloObb "yolo-obb" "YOLOv8-obb, YOLO11-obb"
-        "[N,4+C+1,A]: as `yolov8`, then how far the box is turned, in radians"
+        "[N,4+C+1,A]: as `yolov8`, then how far the box is turned, in radians; or [N,K,7]: box, score, class, angle"
         YOLO yolo::obb, yolo::plan_obb, ["obb"];
-    Yolov10 "yolov10" "YOLOv10, YOLO26, and any YOLO exported with nms=True"
-        "[N,K,6]: x1,y1,x2,y2 in pixels, score, class"
+    Yolov10 "yolov10" "YOLOv10, YOLO26, and any YOLO exported with nms=True, also for segmentation and poses"
+        "[N,K,6]: x1,y1,x2,y2 in pixels, score, class; with `decoder` also as one of several outputs"
         YOLO rows::yolov10, rows::plan_yolov10, ["yolov10", "yolo26"];
     Yolox "yolox" "YOLOX as its makers export it"
         "as `yolov6`, before grid and strides are applied"
@@ -145,7 +145,7 @@ entries! {
         "[N,A,C+32]: scores, then distributions of 8 bins; strides 8, 16, 32, 64"
         NANODET distributions::nanodet_plus, distributions::plan_nanodet_plus, ["nanodet"];
     UltralyticsRtDetr "rt-detr-ultralytics" "RT-DETR of Ultralytics"
-        "[N,300,4+C]: centre x, centre y, width, height from 0 to 1, classes"
+        "[N,300,4+C]: centre x, centre y, width, height from 0 to 1, classes; or [N,K,6]: box, score, class"
         STRETCHED yolo::rt_detr, yolo::plan_rt_detr, ["detr"];
     RtDetrRaw "rt-detr-raw" "RT-DETR, D-FINE, Deformable DETR without postprocessor"
         "`logits` [N,K,C] for a sigmoid, `pred_boxes` [N,K,4] centre x, centre y, width, height from 0 to 1"

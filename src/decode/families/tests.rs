@@ -102,6 +102,41 @@ fn labels_and_tasks_tell_what_stands_behind_the_classes() {
 }
 
 #[test]
+fn lists_of_other_tasks_and_heads_are_not_taken_for_those_of_upright_boxes() {
+    let list = [spec("output0", &[1, 300, 6])];
+    let layout = recognized(&list, |e| e.head = Some("RTDETRDecoder")).unwrap();
+    assert_eq!(layout.family, Family::UltralyticsRtDetr);
+    let layout = recognized(&list, |e| e.head = Some("Detect")).unwrap();
+    assert_eq!(layout.family, Family::Yolov10);
+    let poses = [spec("output0", &[1, 300, 57])];
+    let layout = recognized(&poses, |e| e.task = Some("pose")).unwrap();
+    assert_eq!(layout.family, Family::Yolov10);
+    let turned = [spec("output0", &[1, 300, 7])];
+    let layout = recognized(&turned, |e| e.task = Some("obb")).unwrap();
+    assert_eq!(layout.family, Family::YoloObb);
+    let masks = [
+        spec("output0", &[1, 300, 38]),
+        spec("output1", &[1, 32, 160, 160]),
+    ];
+    assert_eq!(family(&masks), (Family::Yolov10, OPEN_CLASSES));
+}
+
+#[test]
+fn candidates_that_fill_no_grids_are_those_of_no_yolo() {
+    // MediaPipe's palm detector: anchors of its own, logits, landmarks.
+    let palms = [spec("Identity:0", &[1, 2944, 19])];
+    let error = recognized(&palms, |_| {}).unwrap_err();
+    assert!(error.contains("Identity:0 float32 [1,2944,19]"), "{error}");
+    let layout = recognized(&palms, |e| e.decoder = Some(Family::Yolov5)).unwrap();
+    assert_eq!((layout.family, layout.classes), (Family::Yolov5, 14));
+    // Strides 4 to 32, and 16 to 32.
+    let small = [spec("output0", &[1, 84, 34000])];
+    assert_eq!(family(&small), (Family::Yolov8, 80));
+    let tiny = [spec("output0", &[1, 6000, 85])];
+    assert_eq!(family(&tiny), (Family::Yolov5, 80));
+}
+
+#[test]
 fn decoder_contradicting_the_outputs_is_refused_with_what_it_needs() {
     let outputs = [spec("output", &[1, 8400, 85])];
     let error = recognized(&outputs, |e| e.decoder = Some(Family::RfDetr)).unwrap_err();

@@ -16,10 +16,12 @@ const MASK: i64 = 32;
 const FEW_ROWS: i64 = 1000;
 /// RT-DETR has so many queries.
 const QUERIES: i64 = 300;
+/// What Ultralytics calls RT-DETR's last layer.
+pub const RT_DETR_HEAD: &str = "RTDETRDecoder";
 
 /// The sizes of the one output with rows; the second of segmentation models does not count. With the columns that
 /// belong to masks.
-fn rows(evidence: &Evidence<'_>) -> Option<(i64, i64, i64)> {
+pub fn rows(evidence: &Evidence<'_>) -> Option<(i64, i64, i64)> {
     let [_, second, third] = evidence.floats(0)?;
     let mask = match evidence.outputs.len() {
         1 => 0,
@@ -54,8 +56,12 @@ pub fn yolov5(evidence: &Evidence<'_>) -> Option<Match> {
     };
     let other =
         evidence.one_a_cell(candidates) || (row == 6 && (0..=FEW_ROWS).contains(&candidates));
-    let forced = evidence.is_decoder(Family::Yolov5);
-    (forced || !other).then_some(Match::new(sureness, classes as usize, &[0]))
+    let fits = evidence.fill_grids(candidates, 3) && !other;
+    (fits || evidence.is_decoder(Family::Yolov5)).then_some(Match::new(
+        sureness,
+        classes as usize,
+        &[0],
+    ))
 }
 
 /// Rows as those of YOLOv5, one for each cell.
@@ -94,10 +100,10 @@ pub fn yolov8(evidence: &Evidence<'_>) -> Option<Match> {
     };
     let sureness = match (planar, evidence.one_a_cell(candidates)) {
         (_, true) => Sureness::Likely,
-        (true, false) => Sureness::Possible,
+        _ if evidence.is_decoder(Family::Yolov8) => Sureness::Possible,
         // Rows of other networks are likelier.
-        (false, false) if evidence.is_decoder(Family::Yolov8) => Sureness::Possible,
-        (false, false) => return None,
+        (true, false) if evidence.fill_grids(candidates, 1) => Sureness::Possible,
+        _ => return None,
     };
     (classes >= 1).then(|| Match {
         planar,
@@ -106,6 +112,9 @@ pub fn yolov8(evidence: &Evidence<'_>) -> Option<Match> {
 }
 
 pub fn obb(evidence: &Evidence<'_>) -> Option<Match> {
+    if let Some(list) = super::rows::turned(evidence) {
+        return Some(list);
+    }
     let [_, second, third] = evidence.single()?;
     let planar = !in_rows(evidence, second, third);
     let values = if planar { second } else { third };
@@ -129,9 +138,14 @@ pub fn obb(evidence: &Evidence<'_>) -> Option<Match> {
 pub fn rt_detr(evidence: &Evidence<'_>) -> Option<Match> {
     let [_, candidates, row] = evidence.single()?;
     let classes = row - BOX;
-    let fits = candidates == QUERIES && row != BOX + 2;
-    (classes >= 1 && (fits || evidence.is_decoder(Family::UltralyticsRtDetr)))
-        .then(|| Match::new(Sureness::Likely, classes as usize, &[0]))
+    let forced = evidence.is_decoder(Family::UltralyticsRtDetr);
+    // Score and class of a list, or the scores of two classes: the older exports do not name their head.
+    if evidence.head == Some(RT_DETR_HEAD) && classes == 2 {
+        return Some(Match::open(Sureness::Certain, &[0]));
+    }
+    let detects = evidence.task.is_none_or(|task| task == "detect");
+    let fits = candidates == QUERIES && classes != 2 && detects;
+    (classes >= 1 && (fits || forced)).then(|| Match::new(Sureness::Likely, classes as usize, &[0]))
 }
 
 /// Probabilities, with objectness where there is one.
@@ -207,11 +221,17 @@ pub fn plan_yolov8(shapes: &Shapes<'_>) -> Option<Plan> {
 }
 
 pub fn plan_obb(shapes: &Shapes<'_>) -> Option<Plan> {
+    if shapes.layout.open_classes {
+        return super::rows::plan_turned(shapes);
+    }
     let source = without_objectness(shapes, PIXELS, true)?;
     Some(Plan::new(source, Suppression::PerClass))
 }
 
 pub fn plan_rt_detr(shapes: &Shapes<'_>) -> Option<Plan> {
+    if shapes.layout.open_classes {
+        return super::rows::plan_centers(shapes);
+    }
     let source = without_objectness(shapes, shapes.input_size(), false)?;
     Some(Plan::new(source, Suppression::None))
 }

@@ -45,7 +45,7 @@ impl Lane for Squares {
         Ok(())
     }
 
-    fn wait(&mut self) -> Result<(), String> {
+    fn wait(&mut self, _alone: bool) -> Result<(), String> {
         thread::sleep(self.time);
         self.record.under_way.fetch_sub(1, Ordering::SeqCst);
         Ok(())

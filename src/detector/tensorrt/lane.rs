@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use cust::memory::DeviceBuffer;
 
-use crate::cuda::SharedKernels;
 use crate::cuda::context::{Context, InContext};
 use crate::cuda::stream::{Event, Graph, Stream};
 use crate::cuda::texture::FrameTextures;
+use crate::cuda::{CudaError, SharedKernels};
 use crate::decode::cuda::{Decoder, ImageRules};
 use crate::decode::{Filter, Layout, Selection, Signs};
 use crate::detection::Detection;
@@ -37,6 +37,9 @@ const NOTHING: ImageRules<'static> = ImageRules {
     thresholds: &[],
     filter: Filter::NONE,
 };
+
+/// A host that spins for the last piece of a batch does so no longer than this.
+const LONGEST_SPIN: Duration = Duration::from_micros(150);
 
 /// How network and decoding run.
 pub(super) enum Run {
@@ -66,6 +69,12 @@ pub(super) struct Work {
     pub network: tensorrt::Context,
     pub decoder: Decoder,
     pub kernels: Arc<SharedKernels>,
+    /// What is done beside the network.
+    pub beside: Stream,
+    pub forked: Event,
+    pub joined: Event,
+    /// The network has run, and only the decoding is left.
+    pub nearly: Event,
 }
 
 /// An execution context of an engine with all that it needs on one GPU.
@@ -134,8 +143,11 @@ impl Lane for EngineLane {
         machine.launch(jobs)
     }
 
-    fn wait(&mut self) -> Result<(), DetectError> {
+    fn wait(&mut self, alone: bool) -> Result<(), DetectError> {
         let (_current, machine) = self.machine.enter()?;
+        if alone {
+            machine.spin()?;
+        }
         machine.finished.wait()?;
         machine.textures.clear();
         Ok(())
@@ -199,20 +211,30 @@ impl Machine {
         unsafe {
             match &mut self.run {
                 Run::Captured(graph) => graph.launch(&self.stream)?,
-                Run::Plain => self.work.enqueue(&self.stream)?,
+                Run::Plain => self.work.enqueue(&self.stream, Stream::mark)?,
             }
         }
         Ok(self.stream.mark(&self.finished)?)
+    }
+
+    /// Sleeps while the network runs, and has the host awake when the decoding ends: to be woken takes as long as that.
+    fn spin(&self) -> Result<(), DetectError> {
+        self.work.nearly.wait()?;
+        let start = Instant::now();
+        while !self.finished.has_passed()? && start.elapsed() < LONGEST_SPIN {
+            std::hint::spin_loop();
+        }
+        Ok(())
     }
 
     /// Runs the network once, as its own preparations cannot be captured, then captures it.
     fn prepare(&mut self) -> Result<(), DetectError> {
         let Self { work, stream, .. } = self;
         // SAFETY: as in `launch`.
-        unsafe { work.enqueue(stream) }?;
+        unsafe { work.enqueue(stream, Stream::mark) }?;
         stream.finish(&self.finished)?;
         // SAFETY: as in `launch`; captured work does not run here.
-        let captured = stream.capture(|| unsafe { work.enqueue(stream) });
+        let captured = stream.capture(|| unsafe { work.enqueue(stream, Stream::mark_in_graph) });
         self.run = match captured {
             Ok(graph) => Run::Captured(graph),
             Err(error) => {
@@ -226,15 +248,24 @@ impl Machine {
 }
 
 impl Work {
-    /// Puts network and decoding on the stream.
+    /// Puts network and decoding on the stream, with a mark between them where the driver knows how to.
     ///
     /// # Safety
     /// The current context is that of everything here and of the stream, and nothing of this is used or freed until the
     /// stream has passed the work.
-    unsafe fn enqueue(&mut self, stream: &Stream) -> Result<(), DetectError> {
-        // SAFETY: the caller vouches for context and lives.
+    unsafe fn enqueue(
+        &mut self,
+        stream: &Stream,
+        mark: impl Fn(&Stream, &Event) -> Result<(), CudaError>,
+    ) -> Result<(), DetectError> {
+        // SAFETY: the caller vouches for context and lives; the stream waits for what is done beside.
         unsafe {
+            self.beside.follow(stream.raw().cast(), &self.forked)?;
+            self.decoder.enqueue_rules(self.beside.raw(), self.batch)?;
             self.network.enqueue(stream.raw().cast())?;
+            // Without the mark the host sleeps to the end.
+            let _ = mark(stream, &self.nearly);
+            stream.follow(self.beside.raw().cast(), &self.joined)?;
             self.decoder
                 .enqueue(&self.kernels, stream.raw(), self.batch)?;
         }

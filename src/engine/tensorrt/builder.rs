@@ -10,10 +10,14 @@ use std::sync::{Mutex, PoisonError};
 use super::error::TensorRtError;
 use super::library::Library;
 use super::log;
+use super::memory;
 use super::shim::{
     CANCELLED, MAX_RANK, PHASE_STARTED, STEP_DONE, ShimBatches, ShimBuildRequest, ShimMessage,
     ShimShape, reason,
 };
+
+/// On a GPU that has less, TensorRT measures no kernel, and nothing runs what was built.
+const ROOM_TO_BUILD: usize = 32 << 20;
 
 /// The arithmetic an engine may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -119,7 +123,7 @@ pub struct Progress<'a> {
 /// thread, and stops the build by [`ControlFlow::Break`].
 ///
 /// # Errors
-/// [`TensorRtError::Build`] with TensorRT's reason; [`TensorRtError::Cancelled`].
+/// [`TensorRtError::Build`] with TensorRT's reason; [`TensorRtError::NoParser`]; [`TensorRtError::Cancelled`].
 pub fn build(
     library: &Library,
     model: &OnnxModel<'_>,
@@ -127,6 +131,8 @@ pub fn build(
     progress: &mut (dyn FnMut(Progress<'_>) -> ControlFlow<()> + Send),
 ) -> Result<Vec<u8>, TensorRtError> {
     check(options)?;
+    library.can_build()?;
+    memory::need(ROOM_TO_BUILD).map_err(TensorRtError::Build)?;
     let unusable = |what: &str| TensorRtError::Build(format!("{what} holds a null byte"));
     let path = model
         .path
@@ -174,7 +180,7 @@ pub fn build(
         shim.bytes(|plan| unsafe { (shim.build)(library.handle(), &request, plan, &mut message) });
     plan.map_err(|status| match status {
         CANCELLED => TensorRtError::Cancelled,
-        _ => TensorRtError::Build(reason(&message, log::take_first_error())),
+        _ => TensorRtError::Build(reason(&message, log::take_first_error()) + &memory::remark()),
     })
 }
 

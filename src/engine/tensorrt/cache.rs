@@ -36,7 +36,7 @@ const HEADER_SIZE: usize = MAGIC.len() + 2 * DIGEST_SIZE;
 
 #[derive(Debug, Error)]
 pub enum CacheError {
-    #[error("{path} cannot be used to keep engines: {source}", path = .path.display())]
+    #[error("{path} cannot be used to keep engines: {source}; choose another engine-cache", path = .path.display())]
     Io { path: PathBuf, source: io::Error },
 
     #[error(

@@ -11,10 +11,14 @@ use super::builder::dla_core;
 use super::error::TensorRtError;
 use super::library::Library;
 use super::log;
+use super::memory;
 use super::profile::{self, Profile, batches_of, common_batches};
 use super::shim::{MAX_RANK, OK, Shim, ShimMessage, ShimTensor, handle};
 use super::tensor::TensorSpec;
-use crate::cuda::driver::check;
+use crate::cuda::driver::{check, is_lost};
+
+/// Less is not worth asking TensorRT for an engine or a context.
+const ROOM_TO_RUN: usize = 16 << 20;
 
 /// The weights on the GPU and what an engine takes and gives. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -47,6 +51,10 @@ unsafe impl Sync for Loaded {}
 
 impl Drop for Loaded {
     fn drop(&mut self) {
+        // TensorRT is not asked to free what CUDA has lost.
+        if is_lost() {
+            return;
+        }
         // SAFETY: every context holds an `Arc` of this, so none is left.
         unsafe { (self.shim.unload)(self.engine.as_ptr()) };
     }
@@ -65,6 +73,7 @@ impl Engine {
         options: LoadOptions<'_>,
     ) -> Result<Self, TensorRtError> {
         let (_, plan) = split_metadata(plan);
+        memory::need(plan.len() + ROOM_TO_RUN).map_err(TensorRtError::Load)?;
         let shim = library.shim();
         let (jit, jit_size) = options
             .runtime_cache
@@ -139,6 +148,7 @@ impl Engine {
         let smallest = self.batches().map(|batches| *batches.start()).min();
         let batch = smallest.unwrap_or(1);
         let profile = profile::require(&self.loaded.profiles, batch)?.index;
+        memory::need(ROOM_TO_RUN).map_err(TensorRtError::Load)?;
         let mut message = ShimMessage::empty();
         log::take_first_error();
         // SAFETY: the engine is loaded and has this profile.
@@ -237,6 +247,10 @@ unsafe impl Send for Context {}
 
 impl Drop for Context {
     fn drop(&mut self) {
+        // As for its engine.
+        if is_lost() {
+            return;
+        }
         // SAFETY: the context is this one's alone, and its engine is still loaded.
         unsafe { (self.loaded.shim.destroy_context)(self.context.as_ptr()) };
     }
@@ -352,7 +366,7 @@ fn check_run(status: i32, what: impl FnOnce() -> String) -> Result<(), TensorRtE
         return Ok(());
     }
     let logged = log::take_first_error().map_or_else(String::new, |error| format!(": {error}"));
-    Err(TensorRtError::Run(what() + &logged))
+    Err(TensorRtError::Run(what() + &logged + &memory::remark()))
 }
 
 #[cfg(test)]

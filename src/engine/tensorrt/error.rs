@@ -39,6 +39,12 @@ pub enum TensorRtError {
     #[error("{file} has no function {symbol}, so it is not a TensorRT library this can use")]
     NotTensorRt { file: String, symbol: String },
 
+    #[error(
+        "TensorRT's ONNX parser {0} was not found, without which no engine can be built; install it, or add its folder to \
+         LD_LIBRARY_PATH"
+    )]
+    NoParser(&'static str),
+
     #[error("the engine cannot be built: {0}")]
     Build(String),
 

@@ -70,6 +70,8 @@ pub struct Library {
     version: Version,
     shim: &'static Shim,
     handle: NonNull<c_void>,
+    /// The file of the ONNX parser, if it is not there.
+    missing_parser: Option<&'static str>,
 }
 
 // SAFETY: the handle is a table of functions and a logger that only calls `log::write`; TensorRT documents builders
@@ -109,6 +111,17 @@ impl Library {
     /// Whether a build reports its steps and can be cancelled in the middle; TensorRT 8 can do neither.
     pub fn reports_progress(&self) -> bool {
         self.shim.reports_progress != 0
+    }
+
+    /// Whether engines can be built, and not only run.
+    ///
+    /// # Errors
+    /// [`TensorRtError::NoParser`].
+    pub fn can_build(&self) -> Result<(), TensorRtError> {
+        match self.missing_parser {
+            Some(file) => Err(TensorRtError::NoParser(file)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn shim(&self) -> &'static Shim {
@@ -151,6 +164,7 @@ impl Library {
             }),
             version: number,
         };
+        let missing_parser = entry_points.create_parser.is_null();
         std::mem::forget(runtime);
         // SAFETY: the functions are what their names say, from a library of the generation of this shim.
         let handle = unsafe { (shim.open)(&entry_points, log::write) };
@@ -166,6 +180,7 @@ impl Library {
             version,
             shim,
             handle,
+            missing_parser: missing_parser.then_some(candidate.parser),
         }))
     }
 }

@@ -19,6 +19,7 @@ mod engine;
 mod error;
 mod library;
 mod log;
+mod memory;
 mod profile;
 mod shim;
 mod tensor;

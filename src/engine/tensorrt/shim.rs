@@ -216,8 +216,10 @@ pub fn handle(
     message: &ShimMessage,
     error: fn(String) -> TensorRtError,
 ) -> Result<std::ptr::NonNull<c_void>, TensorRtError> {
-    std::ptr::NonNull::new(pointer)
-        .ok_or_else(|| error(reason(message, super::log::take_first_error())))
+    std::ptr::NonNull::new(pointer).ok_or_else(|| {
+        let why = reason(message, super::log::take_first_error());
+        error(why + &super::memory::remark())
+    })
 }
 
 include!(concat!(env!("OUT_DIR"), "/tensorrt_shims.rs"));

@@ -1,5 +1,6 @@
 //! The colour formats of NvBufSurface (`NvBufSurfaceColorFormat`), in the words of this crate.
 
+use super::super::buffer::FrameShape;
 use super::super::{ColorMatrix, Colorimetry, PixelFormat};
 
 /// The names of nvbufsurface.h after `NVBUF_COLOR_FORMAT_`, by value. Later versions only append.
@@ -41,11 +42,13 @@ pub fn name(color_format: u32) -> String {
 /// The pixel format, the index in the surface of each of its planes, and the colorimetry; `None` where the
 /// format is not supported.
 ///
-/// The names without a standard are what producers use who do not look at colorimetry, so there `caps`
-/// counts; `_ER` is full range, of BT.601 where no other standard is named (nvbufsurface.h).
+/// The matrix is the one that the caps name: nvv4l2decoder passes on what the stream says of its matrix, while the
+/// names of its surfaces come from the primaries, which streams combine with any matrix. Where caps name none, the
+/// name of the surface counts, and where that names none either, as of producers who do not look at colorimetry, what
+/// is guessed from the caps. `_ER` is full range, of BT.601 where nothing else is named (nvbufsurface.h).
 pub fn describe(
     color_format: u32,
-    caps: Colorimetry,
+    caps: &FrameShape,
 ) -> Option<(PixelFormat, [usize; 3], Colorimetry)> {
     let name = *NAMES.get(color_format as usize)?;
     let (name, full_range) = match name.strip_suffix("_ER") {
@@ -57,12 +60,15 @@ pub fn describe(
         Some((name, "2020")) => (name, Some(ColorMatrix::Bt2020)),
         _ => (name, None),
     };
-    let colorimetry = match (matrix, full_range) {
-        (None, false) => caps,
-        (matrix, full_range) => Colorimetry {
-            matrix: matrix.unwrap_or(ColorMatrix::Bt601),
-            full_range,
+    let said = caps.colorimetry();
+    let colorimetry = Colorimetry {
+        matrix: match matrix {
+            _ if caps.matrix_is_named() => said.matrix,
+            Some(matrix) => matrix,
+            None if full_range => ColorMatrix::Bt601,
+            None => said.matrix,
         },
+        full_range: full_range || said.full_range,
     };
     let format = match name {
         "GRAY8" => PixelFormat::Gray8,
@@ -91,69 +97,65 @@ pub fn describe(
 
 #[cfg(test)]
 mod tests {
+    use std::str::FromStr;
+
     use super::*;
 
-    const CAPS: Colorimetry = Colorimetry {
-        matrix: ColorMatrix::Smpte240m,
-        full_range: false,
-    };
+    fn caps(rest: &str) -> FrameShape {
+        gst::init().unwrap();
+        let caps = format!("video/x-raw(memory:NVMM),format=NV12,width=64,{rest}");
+        FrameShape::from_caps(&gst::Caps::from_str(&caps).unwrap()).unwrap()
+    }
+
+    fn colors(matrix: ColorMatrix, full_range: bool) -> Colorimetry {
+        Colorimetry { matrix, full_range }
+    }
 
     #[test]
-    fn formats_with_a_standard_or_full_range_overrule_caps() {
-        let described = |color_format| describe(color_format, CAPS).unwrap();
-        let colors = |matrix, full_range| Colorimetry { matrix, full_range };
+    fn where_caps_name_no_matrix_the_surface_s_name_counts() {
+        use ColorMatrix::{Bt601, Bt709, Bt2020};
+        for rest in ["height=480", "height=480,colorimetry=2:0:5:1"] {
+            let described = |color_format| describe(color_format, &caps(rest)).unwrap().2;
+            assert_eq!(described(6), colors(Bt601, false));
+            assert_eq!(described(33), colors(Bt709, false));
+            assert_eq!(described(34), colors(Bt709, true));
+            assert_eq!(described(36), colors(Bt2020, false));
+            assert_eq!(described(39), colors(Bt709, true));
+        }
+        let high = |color_format| describe(color_format, &caps("height=1080")).unwrap().2;
+        assert_eq!(high(6), colors(Bt709, false));
+        assert_eq!(high(7), colors(Bt601, true));
+        assert_eq!(high(88), colors(Bt601, true));
+    }
+
+    // A stream of x264enc out of RGB has the matrix of BT.601 with the primaries of BT.709: nvv4l2decoder makes caps of
+    // the one, and a surface named after the others.
+    #[test]
+    fn a_matrix_that_caps_name_overrules_the_surface_s_name_which_comes_from_the_primaries() {
+        let described = |color_format, colorimetry: &str| {
+            let caps = caps(&format!("height=512,colorimetry={colorimetry}"));
+            describe(color_format, &caps).unwrap().2
+        };
+        assert_eq!(described(33, "2:4:7:1"), colors(ColorMatrix::Bt601, false));
+        assert_eq!(described(36, "2:3:5:7"), colors(ColorMatrix::Bt709, false));
+        assert_eq!(described(6, "bt709"), colors(ColorMatrix::Bt709, false));
+        assert_eq!(described(7, "bt709"), colors(ColorMatrix::Bt709, true));
+        assert_eq!(described(6, "1:4:0:0"), colors(ColorMatrix::Bt601, true));
+    }
+
+    #[test]
+    fn formats_and_the_order_of_planes_are_the_surface_s() {
+        let described = |color_format| {
+            let (format, order, _) = describe(color_format, &caps("height=480")).unwrap();
+            (format, order)
+        };
         let in_order = [0, 1, 2];
-        assert_eq!(described(6), (PixelFormat::Nv12, in_order, CAPS));
-        assert_eq!(
-            described(7),
-            (
-                PixelFormat::Nv12,
-                in_order,
-                colors(ColorMatrix::Bt601, true)
-            )
-        );
-        assert_eq!(
-            described(33),
-            (
-                PixelFormat::Nv12,
-                in_order,
-                colors(ColorMatrix::Bt709, false)
-            )
-        );
-        assert_eq!(
-            described(34),
-            (
-                PixelFormat::Nv12,
-                in_order,
-                colors(ColorMatrix::Bt709, true)
-            )
-        );
-        assert_eq!(
-            described(36),
-            (
-                PixelFormat::Nv12,
-                in_order,
-                colors(ColorMatrix::Bt2020, false)
-            )
-        );
-        assert_eq!(
-            described(39),
-            (
-                PixelFormat::P010,
-                in_order,
-                colors(ColorMatrix::Bt709, true)
-            )
-        );
-        assert_eq!(described(3), (PixelFormat::I420, [0, 2, 1], CAPS));
-        assert_eq!(described(19), (PixelFormat::Rgba, in_order, CAPS));
-        assert_eq!(
-            described(88),
-            (
-                PixelFormat::Gray8,
-                in_order,
-                colors(ColorMatrix::Bt601, true)
-            )
-        );
+        assert_eq!(described(6), (PixelFormat::Nv12, in_order));
+        assert_eq!(described(34), (PixelFormat::Nv12, in_order));
+        assert_eq!(described(39), (PixelFormat::P010, in_order));
+        assert_eq!(described(3), (PixelFormat::I420, [0, 2, 1]));
+        assert_eq!(described(19), (PixelFormat::Rgba, in_order));
+        assert_eq!(described(88), (PixelFormat::Gray8, in_order));
     }
 
     #[test]
@@ -166,7 +168,7 @@ mod tests {
             (112, "NVBUF_COLOR_FORMAT_UYVP_2020"),
             (113, "NvBufSurfaceColorFormat 113"),
         ] {
-            assert_eq!(describe(color_format, CAPS), None);
+            assert_eq!(describe(color_format, &caps("height=480")), None);
             assert_eq!(name(color_format), expected);
         }
     }

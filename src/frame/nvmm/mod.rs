@@ -11,15 +11,14 @@ mod tests;
 
 use std::ffi::c_void;
 
-use gst_video::VideoInfo;
-
 use self::nvbufsurface::{
     LAYOUT_PITCH, Layout, MAX_PLANES, NvBufSurface, SurfaceParams, memory_type,
 };
 pub use self::surface_array::SurfaceArrayError;
 use self::surface_array::{Bridge, Entry, View};
+use super::PixelFormat;
+use super::buffer::FrameShape;
 use super::device::{DeviceFrame, DeviceFrameError, DevicePlane, DeviceStorage};
-use super::{Colorimetry, PixelFormat, video_info};
 
 /// The size of the structure that nvbuf_utils of JetPack 4 puts into a buffer.
 const NVBUF_UTILS_SIZE: usize = 1008;
@@ -72,7 +71,7 @@ pub struct NvmmBuffer {
     layout: Layout,
     surface: NvBufSurface,
     frames: usize,
-    colorimetry: Colorimetry,
+    caps: FrameShape,
 }
 
 // SAFETY: the buffer is mapped and referenced, so that surface and entries live as long as this; they
@@ -82,9 +81,9 @@ unsafe impl Send for NvmmBuffer {}
 unsafe impl Sync for NvmmBuffer {}
 
 impl NvmmBuffer {
-    /// Maps a buffer that has caps of `info`. Of the caps only the colorimetry is used, for frames whose
-    /// colour format names none: formats and sizes are those of the surfaces.
-    pub fn map(buffer: &gst::Buffer, info: &VideoInfo) -> Result<Self, NvmmError> {
+    /// Maps a buffer that has these caps. Of the caps only the colorimetry is used: formats and sizes are those of
+    /// the surfaces.
+    pub fn map(buffer: &gst::Buffer, caps: &FrameShape) -> Result<Self, NvmmError> {
         match buffer.n_memory() {
             1 => (),
             pieces => return Err(NvmmError::Pieces(pieces)),
@@ -104,7 +103,7 @@ impl NvmmBuffer {
             mapped,
             layout,
             surface,
-            colorimetry: video_info::colorimetry(info),
+            caps: caps.clone(),
         })
     }
 
@@ -123,10 +122,10 @@ impl NvmmBuffer {
         let params = self.entry(index)?;
         // SAFETY: an entry within the batch, which lives as long as the buffer is mapped.
         let entry = unsafe { params.read_unaligned() };
-        let (format, order, colorimetry) =
-            color_format::describe(entry.color_format, self.colorimetry).ok_or_else(|| {
-                NvmmError::UnsupportedFormat(color_format::name(entry.color_format))
-            })?;
+        let (format, order, colorimetry) = color_format::describe(entry.color_format, &self.caps)
+            .ok_or_else(|| {
+            NvmmError::UnsupportedFormat(color_format::name(entry.color_format))
+        })?;
         if entry.planes.num_planes as usize != format.planes() {
             return Err(NvmmError::Planes {
                 format,

@@ -8,7 +8,22 @@ use crate::clip::{FRAMES, encode};
 use crate::cutting::{CUDA, NVMM, SYSTEM, crops, pipeline};
 use crate::media::{bundled_detector, shared_cache};
 use crate::pixels::Pixels;
-use crate::stream::{has, launch, play};
+use crate::stream::{has, launch, play, play_each};
+
+/// Asserts that frames of a decoder on the GPU stand for the same colours as those of the one in system memory.
+fn assert_same_colors(upstream: &str, reference: &[Pixels]) {
+    let description = format!("{upstream} ! appsink name=sink sync=false");
+    let colors = play_each(&launch(&description), &description, &[], |sample| {
+        (Pixels::of_sample(&sample).colorimetry, sample.caps_owned())
+    });
+    for (own, reference) in colors.into_iter().zip(reference) {
+        println!(
+            "{:?}, where the system's are {:?}",
+            own, reference.colorimetry
+        );
+        assert_eq!(own.0, reference.colorimetry, "{upstream}: {:?}", own.1);
+    }
+}
 
 /// The frames of a clip from a decoder in system memory.
 fn reference(file: &Path) -> Vec<Pixels> {
@@ -44,6 +59,7 @@ fn crops_of_decoded_frames_are_those_of_a_decoder_in_system_memory() {
             "filesrc location={} ! h264parse ! {decoder} ! {own},format=NV12",
             file.display()
         );
+        assert_same_colors(&upstream, &reference);
         for memory in memories {
             for rest in [
                 ",format=NV12",

@@ -2,7 +2,7 @@
 
 use gst::prelude::*;
 use gst_check::Harness;
-use gst_video::{VideoFormat, VideoInfo};
+use gst_video::VideoFormat;
 use gstrsdetectnet::cuda::context::Context;
 
 use crate::common::{BLUE, GREEN, Picture, RED, assert_found, init};
@@ -33,7 +33,6 @@ fn each_frame_of_a_batch_gets_its_own_detections_and_overlay() {
         .map(|(picture, _)| Pixels::of_sample(&picture.converted(VideoFormat::Nv12, None)));
     let frames = upload(&originals);
     let caps = caps();
-    let info = VideoInfo::from_caps(&caps).unwrap();
     // Smaller batches of the engine than of the buffer: it runs twice.
     for batch_size in [2, 4] {
         let description = format!(
@@ -49,7 +48,7 @@ fn each_frame_of_a_batch_gets_its_own_detections_and_overlay() {
         }
         let buffer = harness.push_and_pull(batch(&frames)).unwrap();
         let found = gstrsdetectnet::detections(&buffer);
-        let drawn = Pixels::of_batch(&buffer, &info);
+        let drawn = Pixels::of_batch(&buffer, &caps);
         for (index, ((_, wanted), original)) in pictures.iter().zip(&originals).enumerate() {
             let own = found.iter().filter(|f| f.batch_id == Some(index as u32));
             let own: Vec<_> = own.cloned().collect();

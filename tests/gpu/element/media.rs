@@ -56,7 +56,12 @@ impl ColorsModel {
     pub fn detector_in(&self, precision: &str, cache: &Path) -> String {
         let write = |extension: &str, bytes: &[u8]| {
             let path = FOLDER.join(format!("{}.{extension}", self.name));
-            fs::write(&path, bytes).unwrap();
+            // Other tests may be reading it, and a file that is written anew is another model.
+            if fs::read(&path).ok().as_deref() != Some(bytes) {
+                let new = path.with_extension(format!("{}.new", std::process::id()));
+                fs::write(&new, bytes).unwrap();
+                fs::rename(new, &path).unwrap();
+            }
             path
         };
         let model = write("onnx", self.onnx);

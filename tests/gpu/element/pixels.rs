@@ -39,17 +39,18 @@ impl Pixels {
             let _current = mapped.context().push().unwrap();
             Self::download(&mapped.frame())
         } else if features.contains("memory:NVMM") {
-            Self::of_batch(buffer, &info).remove(0)
+            Self::of_batch(buffer, caps).remove(0)
         } else {
             Self::of_system(buffer, &info)
         }
     }
 
     /// The frames of an NVMM buffer.
-    pub fn of_batch(buffer: &gst::Buffer, info: &VideoInfo) -> Vec<Self> {
+    pub fn of_batch(buffer: &gst::Buffer, caps: &gst::CapsRef) -> Vec<Self> {
         let context = Context::primary(0).unwrap();
         let _current = context.enter().unwrap();
-        let mapped = NvmmBuffer::map(buffer, info).unwrap();
+        let shape = FrameShape::from_caps(caps).unwrap();
+        let mapped = NvmmBuffer::map(buffer, &shape).unwrap();
         let frames = (0..mapped.len()).map(|index| mapped.frame(index).unwrap());
         frames.map(|frame| Self::download(&frame)).collect()
     }

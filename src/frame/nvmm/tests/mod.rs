@@ -6,7 +6,7 @@ use std::ptr;
 
 use super::nvbufsurface::{PlaneParams, SurfaceParamsNewTail};
 use super::*;
-use crate::frame::ColorMatrix;
+use crate::frame::{ColorMatrix, Colorimetry};
 
 const NV12: u32 = 6;
 const DEVICE_MEMORY: u64 = 0x7f00_0000_0000;
@@ -96,11 +96,14 @@ fn head(memory_type: u32, num_filled: u32, batch_size: u32) -> NvBufSurface {
     }
 }
 
-fn caps() -> VideoInfo {
+fn caps() -> FrameShape {
+    caps_with("")
+}
+
+fn caps_with(rest: &str) -> FrameShape {
     gst::init().unwrap();
-    VideoInfo::builder(gst_video::VideoFormat::Nv12, 64, 32)
-        .build()
-        .unwrap()
+    let caps = format!("video/x-raw(memory:NVMM),format=NV12,width=64,height=32{rest}");
+    FrameShape::from_caps(&caps.parse::<gst::Caps>().unwrap()).unwrap()
 }
 
 fn map(surface: Surface) -> Result<NvmmBuffer, NvmmError> {
@@ -178,6 +181,30 @@ fn pinned_unified_and_default_memory_are_read_where_they_lie() {
 }
 
 #[test]
+fn a_frame_s_matrix_is_that_of_the_caps_or_else_of_the_surface() {
+    const NV12_709: u32 = 33;
+    for (rest, color_format, matrix) in [
+        ("", NV12, ColorMatrix::Bt601),
+        ("", NV12_709, ColorMatrix::Bt709),
+        (",colorimetry=2:4:7:1", NV12_709, ColorMatrix::Bt601),
+        (",colorimetry=bt709", NV12, ColorMatrix::Bt709),
+    ] {
+        let entry = SurfaceParams {
+            color_format,
+            ..nv12_entry(0)
+        };
+        let surface = surface(Layout::New, head(memory_type::CUDA_DEVICE, 1, 1), &[entry]);
+        let buffer = gst::Buffer::from_slice(surface);
+        let mapped = NvmmBuffer::map(&buffer, &caps_with(rest)).unwrap();
+        let colorimetry = Colorimetry {
+            matrix,
+            full_range: false,
+        };
+        assert_eq!(mapped.frame(0).unwrap().colorimetry, colorimetry, "{rest}");
+    }
+}
+
+#[test]
 fn planar_formats_with_v_first_come_out_as_i420() {
     let mut entry = nv12_entry(0);
     entry.color_format = 3;
@@ -218,8 +245,8 @@ fn a_single_frame_whose_count_was_never_set_is_read() {
 
 #[test]
 fn buffers_that_hold_no_surface_are_refused_with_a_sentence() {
-    let info = caps();
-    let error = |buffer: &gst::Buffer| NvmmBuffer::map(buffer, &info).err().unwrap().to_string();
+    let caps = caps();
+    let error = |buffer: &gst::Buffer| NvmmBuffer::map(buffer, &caps).err().unwrap().to_string();
     assert_eq!(
         error(&gst::Buffer::with_size(1008).unwrap()),
         "the NVMM buffer is one of JetPack 4's nvbuf_utils; set bufapi-version=1 on the element that \
