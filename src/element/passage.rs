@@ -312,7 +312,7 @@ impl RsDetectNet {
         }
     }
 
-    pub(super) fn start_sending(&self) -> Result<(), glib::BoolError> {
+    fn start_sending(&self) -> Result<(), glib::BoolError> {
         let element = self.obj().downgrade();
         self.src_pad.start_task(move || {
             if let Some(element) = element.upgrade() {
