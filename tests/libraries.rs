@@ -35,8 +35,7 @@ fn child_starts() {
     };
     let element = colors_element("colors-ssd.onnx").build().unwrap();
     element.set_property_from_str("backend", &backend);
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
+    let bus = listen(&element);
     let started = element.set_state(gst::State::Paused).is_ok();
     while let Some(message) = bus.pop() {
         match message.view() {
