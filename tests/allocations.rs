@@ -6,6 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use common::*;
+use gst::prelude::*;
 
 struct Counting;
 
@@ -69,5 +70,31 @@ fn a_thousand_frames_leave_no_allocation_behind() {
             "{calls_per_frame} allocations for each frame"
         );
         println!("{calls_per_frame} allocations for each frame");
+    }
+}
+
+#[test]
+fn a_thousand_flushes_leave_no_allocation_behind() {
+    let picture = Picture::grey(64, 64).with_cell(1, 1, RED);
+    for in_flight in [1u32, 3] {
+        let element = colors_element("colors-ssd.onnx").property("max-in-flight", in_flight);
+        let element = element.build().unwrap();
+        element.request_pad_simple("detections").unwrap();
+        let mut harness = harness(&element, &picture.info());
+        let mut flush = |times: usize| {
+            let before = LIVE.load(Ordering::Relaxed);
+            for _ in 0..times {
+                assert!(harness.push_event(gst::event::FlushStart::new()));
+                assert!(harness.push_event(gst::event::FlushStop::new(true)));
+                assert!(harness.push_event(pads::segment()));
+                assert!(harness.push_and_pull(picture.buffer()).is_ok());
+                while harness.try_pull_event().is_some() {}
+            }
+            LIVE.load(Ordering::Relaxed) - before
+        };
+        flush(50);
+        let grown = flush(1000);
+        // What waits for the thread of a branch comes and goes.
+        assert!(grown < 2000, "{grown} bytes with {in_flight} in flight");
     }
 }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -60,6 +61,62 @@ fn nothing_of_an_engine_or_a_driver_is_linked() {
             !needed.iter().any(|l| l.contains(library)),
             "{library} in {needed:?}"
         );
+    }
+}
+
+/// The functions of these packages of Debian with the release in which each came, as dpkg-shlibdeps reads them.
+fn releases(packages: &str) -> HashMap<String, String> {
+    let mut releases = HashMap::new();
+    let Ok(files) = std::fs::read_dir("/var/lib/dpkg/info") else {
+        return releases;
+    };
+    for file in files.map(|file| file.unwrap().path()) {
+        let name = file.file_name().unwrap().to_string_lossy();
+        if !name.starts_with(packages) || !name.ends_with(".symbols") {
+            continue;
+        }
+        for line in std::fs::read_to_string(&file).unwrap().lines() {
+            let symbol = line.strip_prefix(' ').and_then(|line| line.split_once('@'));
+            if let Some((symbol, rest)) = symbol {
+                let release = rest.split_whitespace().nth(1).unwrap();
+                releases.insert(symbol.to_owned(), release.to_owned());
+            }
+        }
+    }
+    releases
+}
+
+fn numbers(release: &str) -> Vec<u32> {
+    let parts = release.split(['.', '~', '-', '+']);
+    parts.map_while(|part| part.parse().ok()).collect()
+}
+
+/// GStreamer 1.20 is the oldest that is promised, and GLib 2.64 that of JetPack 5, on which it can be built.
+#[test]
+fn no_function_is_needed_that_came_after_the_oldest_gstreamer() {
+    let output = Command::new("nm")
+        .args(["--dynamic", "--undefined-only", "--format=just-symbols"])
+        .arg(library())
+        .output()
+        .unwrap();
+    let needed = text(&output);
+    for (packages, oldest, at_least) in [
+        ("libgstreamer", vec![1, 20, 0], 100),
+        ("libglib2.0-0", vec![2, 64, 0], 30),
+    ] {
+        let releases = releases(packages);
+        if releases.is_empty() {
+            eprintln!("skipped: this is no Debian with {packages}");
+            return;
+        }
+        let known: Vec<_> = needed
+            .lines()
+            .filter_map(|symbol| Some((symbol, releases.get(symbol)?)))
+            .collect();
+        assert!(known.len() > at_least, "{packages}: only {known:?}");
+        for (symbol, release) in known {
+            assert!(numbers(release) <= oldest, "{symbol} came in {release}");
+        }
     }
 }
 

@@ -138,7 +138,7 @@ fn what_is_no_pipeline_with_a_detector_is_refused_in_a_sentence() {
             "videotestsrc ! fakesink",
             "there is no rsdetectnet in the pipeline",
         ),
-        ("videotestsrc ! nothing", "no element \"nothing\""),
+        ("nothing", "no element \"nothing\""),
         ("fakesink", "'fakesink' is a single element"),
     ] {
         let refused = Supervisor::new(description, false, |_| {}).err().unwrap();

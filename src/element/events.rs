@@ -1,6 +1,5 @@
 //! What the element does with the events that reach it.
 
-use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::imp::{CAT, RsDetectNet};
@@ -63,13 +62,8 @@ impl RsDetectNet {
         }
         let done = self.send_event(event);
         match kind {
-            gst::EventType::FlushStart if sends_apart => {
-                let _ = self.src_pad.pause_task();
-            }
-            gst::EventType::FlushStop if sends_apart => {
-                self.lineup.end_flush();
-                let _ = self.start_sending();
-            }
+            gst::EventType::FlushStart if sends_apart => self.lineup.wait_until_idle(),
+            gst::EventType::FlushStop if sends_apart => self.lineup.end_flush(),
             _ => {}
         }
         done

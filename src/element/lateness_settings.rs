@@ -24,7 +24,7 @@ pub(super) struct LatenessSettings {
 }
 
 impl LatenessSettings {
-    /// The greatest age, in running time, at which frames are inspected.
+    /// The greatest age, in running time, that frames are to have when they have been inspected.
     pub fn max_latency(&self) -> Option<gst::ClockTime> {
         let limit = u64::from(self.max_latency);
         (limit > 0).then(|| gst::ClockTime::from_mseconds(limit))
@@ -35,8 +35,8 @@ impl LatenessSettings {
             glib::ParamSpecUInt::builder("max-latency")
                 .nick("Maximum latency")
                 .blurb(
-                    "Frames of a live stream that come this many milliseconds after their time are too late to be \
-                     inspected (0 = only those that downstream calls late)",
+                    "Frames of a live stream of which it would be known what is in them more than this many milliseconds \
+                     after their time are too late to be inspected (0 = only those that downstream calls late)",
                 )
                 .default_value(self.max_latency)
                 .mutable_playing()

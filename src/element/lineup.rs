@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
 use super::branch::queue::survives_flush;
 use super::streaming::Transit;
@@ -61,6 +62,8 @@ struct State {
     open: bool,
     flushing: bool,
     items: VecDeque<Item>,
+    /// Who takes the items out.
+    thread: Option<ThreadId>,
     /// What the thread is at work on.
     work: Work,
     /// Downstream was linked anew since that began.
@@ -81,6 +84,7 @@ impl Default for Lineup {
                 open: false,
                 flushing: false,
                 items: VecDeque::new(),
+                thread: None,
                 work: Work::Nothing,
                 relinked: false,
                 flow: Ok(gst::FlowSuccess::Ok),
@@ -117,10 +121,20 @@ impl Lineup {
         });
     }
 
+    /// Waits until the thread is done with what it was at work on when a flush began.
+    pub fn wait_until_idle(&self) {
+        let mut state = lock(&self.state);
+        // A flush may come from downstream, on this very thread.
+        while state.work != Work::Nothing && state.thread != Some(thread::current().id()) {
+            state = self.wait(state);
+        }
+    }
+
     pub fn end_flush(&self) {
         let mut state = lock(&self.state);
         state.flushing = false;
         state.flow = Ok(gst::FlowSuccess::Ok);
+        self.changed.notify_all();
     }
 
     fn empty(&self, change: impl FnOnce(&mut State) -> VecDeque<Item>) {
@@ -194,14 +208,18 @@ impl Lineup {
         }
     }
 
-    /// The next item; None when the thread is to pause.
+    /// The next item; None when the thread is to end. It stays through a flush: a task that is started again keeps what
+    /// it was started with for ever.
     pub fn next(&self) -> Option<(Item, AtWork<'_>)> {
         let mut state = lock(&self.state);
+        state.thread = Some(thread::current().id());
         loop {
-            if !state.open || state.flushing {
+            if !state.open {
                 return None;
             }
-            if let Some(item) = state.items.pop_front() {
+            if !state.flushing
+                && let Some(item) = state.items.pop_front()
+            {
                 state.relinked = false;
                 let flow = match item {
                     Item::Frame(_) => {

@@ -25,6 +25,7 @@ mod outputs;
 mod overlay_settings;
 mod passage;
 mod producer;
+mod punctuality;
 mod quality;
 mod queries;
 mod region_settings;

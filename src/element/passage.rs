@@ -14,6 +14,7 @@ use super::ledger::Ticket;
 use super::lineup::Item;
 use super::outputs::Overflows;
 use super::producer::Produced;
+use super::punctuality::Punctuality;
 use super::statistics::Fate;
 use super::streaming::{Shown, Stage, Streaming, Transit};
 use super::tracking::Following;
@@ -56,6 +57,19 @@ impl RsDetectNet {
         &self,
         buffer: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        self.note(Punctuality::frame_comes);
+        let flow = self.take(buffer);
+        self.note(Punctuality::frame_is_taken);
+        flow
+    }
+
+    fn note(&self, what: fn(&mut Punctuality)) {
+        if let Some(streaming) = lock(&self.streaming).as_mut() {
+            what(&mut streaming.punctuality);
+        }
+    }
+
+    fn take(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let ticket = self.ledger.enter();
         if let Err(error) = self.wait_for_model() {
             return Err(settle(ticket, error));
@@ -169,16 +183,17 @@ impl RsDetectNet {
     /// By how much a frame is too late to be inspected: as downstream says, or by the clock.
     fn lateness(
         &self,
-        streaming: &Streaming,
+        streaming: &mut Streaming,
         running_time: Option<gst::ClockTime>,
     ) -> Option<gst::ClockTime> {
         let told = streaming
             .qos
             .then(|| lock(&self.quality).lateness(running_time));
         told.flatten().or_else(|| {
-            let latest = running_time? + streaming.max_latency?;
-            let now = self.obj().current_running_time()?;
-            (now > latest).then(|| now - latest)
+            let (max_latency, now) = (streaming.max_latency?, self.obj().current_running_time()?);
+            streaming
+                .punctuality
+                .lateness(running_time?, now, max_latency)
         })
     }
 
@@ -297,7 +312,7 @@ impl RsDetectNet {
         }
     }
 
-    pub(super) fn start_sending(&self) -> Result<(), glib::BoolError> {
+    fn start_sending(&self) -> Result<(), glib::BoolError> {
         let element = self.obj().downgrade();
         self.src_pad.start_task(move || {
             if let Some(element) = element.upgrade() {

@@ -117,8 +117,14 @@ impl Chaos {
         match self.below(10) {
             0..=2 => self.set_a_state(),
             3 => {
+                // Nothing may come between the end of a flush and the segment, which nobody else would tell again.
+                let segment = sink.sticky_event::<gst::event::Segment>(0);
                 sink.send_event(gst::event::FlushStart::new());
+                let _nobody_else = sink.stream_lock();
                 sink.send_event(gst::event::FlushStop::new(self.below(2) == 0));
+                if let Some(segment) = segment {
+                    sink.send_event(segment.to_owned());
+                }
             }
             4 => {
                 self.element.unlink(&self.sink);

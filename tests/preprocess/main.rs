@@ -5,6 +5,7 @@ mod allocations;
 mod crops;
 mod opencv;
 mod pictures;
+mod processors;
 
 use gstrsdetectnet::detection::BoundingBox;
 use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, PixelFormat};

@@ -205,7 +205,8 @@ fn is_bounded_with(policy: &str) {
     assert!(inference > 40_000, "the model is faster than the camera");
     assert!(inspected.len() as u64 > seconds, "{}", inspected.len());
     assert!(count("late") + count("dropped") > 0);
-    let most = MAX_LATENCY + GRACE + slowest(&frames);
+    // A model that takes longer than that finds out what it can of the freshest frames.
+    let most = GRACE + MAX_LATENCY.max(FRAME + slowest(&frames));
     assert!(delays.last().unwrap() < &most, "{delays:?}");
     assert!(late < early + MAX_LATENCY, "{early:?} {late:?}");
     match policy {

@@ -93,6 +93,7 @@ fn server(
     context: &glib::MainContext,
 ) -> RTSPServer {
     init();
+    crate::common::leaks::do_not_look();
     let server = RTSPServer::new();
     server.set_address("127.0.0.1");
     server.set_service(&port.to_string());

@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use gst::prelude::*;
 use gst_video::VideoInfo;
 use gstrsdetectnet::cuda::context::gpus;
 use gstrsdetectnet::frame::cuda::CudaFrame;

@@ -182,6 +182,7 @@ fn pinned_unified_and_default_memory_are_read_where_they_lie() {
 
 #[test]
 fn a_frame_s_matrix_is_that_of_the_caps_or_else_of_the_surface() {
+    gst::init().unwrap();
     const NV12_709: u32 = 33;
     for (rest, color_format, matrix) in [
         ("", NV12, ColorMatrix::Bt601),

@@ -1,7 +1,9 @@
+use std::collections::HashMap;
 use std::path::Path;
 
-use super::super::proto::{GraphProto, NodeProto};
+use super::super::proto::{AttributeProto, GraphProto, NodeProto};
 use super::super::{Dimension, Model, TensorInfo, node, tensor};
+use super::{Axes, operators};
 
 fn model(name: &str) -> Model {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
@@ -164,4 +166,145 @@ fn names_of_new_shapes_clash_with_none() {
     let used = first_node(&mut model, "Reshape").input[1].clone();
     assert_ne!(used, taken);
     assert!(node::all_names(model.proto.graph.as_ref().unwrap()).contains(&used));
+}
+
+/// What becomes of pictures of four axes in an operator with these lists of integers as attributes, of which a list of
+/// one is a number, and constants of these shapes as further inputs.
+fn after(
+    operator: &str,
+    attributes: &[(&str, &[i64])],
+    constants: &[&[i64]],
+) -> Result<usize, String> {
+    let attribute = |(name, integers): &(&str, &[i64])| AttributeProto {
+        name: Some((*name).to_owned()),
+        i: integers.first().copied(),
+        ints: integers.to_vec(),
+        ..AttributeProto::default()
+    };
+    let node = NodeProto {
+        op_type: Some(operator.to_owned()),
+        attribute: attributes.iter().map(attribute).collect(),
+        ..NodeProto::default()
+    };
+    let pictures = Axes::PerPicture {
+        rank: 4,
+        single: true,
+    };
+    let constants: Vec<_> = constants
+        .iter()
+        .map(|shape| Axes::Shared(Some(shape.to_vec())))
+        .collect();
+    let inputs: Vec<_> = std::iter::once(&pictures)
+        .chain(&constants)
+        .map(Some)
+        .collect();
+    match operators::axes(&node, &inputs, &HashMap::new())? {
+        Axes::PerPicture { rank, single: true } => Ok(rank),
+        other => panic!("{operator}: {other:?}"),
+    }
+}
+
+#[test]
+fn operators_that_leave_the_pictures_apart_are_known_with_the_axes_they_leave() {
+    for (operator, attributes, constants, rank) in [
+        ("Flatten", &[("axis", &[1][..])][..], &[][..], 2),
+        ("Gather", &[("axis", &[1])], &[&[5][..]], 4),
+        ("Gather", &[("axis", &[-1])], &[&[]], 3),
+        ("Gemm", &[], &[&[8, 8], &[8]], 4),
+        ("Gemm", &[], &[&[8, 8], &[1, 8]], 4),
+        ("MatMul", &[], &[&[8, 8]], 4),
+        ("MaxPool", &[], &[], 4),
+        ("Pad", &[("pads", &[0, 0, 1, 1, 0, 0, 1, 1])], &[], 4),
+        (
+            "ReduceMean",
+            &[("axes", &[2, 3]), ("keepdims", &[0])],
+            &[],
+            2,
+        ),
+        ("ReduceMean", &[("axes", &[-1])], &[], 4),
+        ("ArgMax", &[("axis", &[1]), ("keepdims", &[0])], &[], 3),
+        ("Resize", &[], &[&[0], &[4]], 4),
+        ("Slice", &[("axes", &[2, -1])], &[], 4),
+        ("Softmax", &[], &[], 4),
+        ("Split", &[("axis", &[1])], &[], 4),
+        ("Squeeze", &[("axes", &[-1, 2])], &[], 2),
+        ("Transpose", &[("perm", &[0, 2, 3, 1])], &[], 4),
+        ("Unsqueeze", &[("axes", &[1, -1])], &[], 6),
+    ] {
+        assert_eq!(
+            after(operator, attributes, constants),
+            Ok(rank),
+            "{operator} {attributes:?}"
+        );
+    }
+}
+
+#[test]
+fn operators_that_would_mix_pictures_are_refused_with_the_reason() {
+    for (operator, attributes, constants, reason) in [
+        ("ArgMax", &[][..], &[][..], "along the axis of the pictures"),
+        ("Flatten", &[("axis", &[2][..])], &[], "folds other axes"),
+        ("Gather", &[], &[&[5][..]], "along the axis of the pictures"),
+        (
+            "Gather",
+            &[("axis", &[-4])],
+            &[&[5]],
+            "along the axis of the pictures",
+        ),
+        (
+            "Gather",
+            &[("axis", &[1])],
+            &[],
+            "indices that are computed",
+        ),
+        (
+            "Gemm",
+            &[("transA", &[1])],
+            &[&[8, 8]],
+            "transposes the pictures",
+        ),
+        ("Gemm", &[], &[&[8, 8], &[4, 8]], "constant along the axis"),
+        ("MatMul", &[], &[&[2, 1, 8, 8]], "constant along the axis"),
+        (
+            "Pad",
+            &[("pads", &[1, 0, 0, 0, 0, 0, 0, 0])],
+            &[],
+            "may pad",
+        ),
+        (
+            "Pad",
+            &[("pads", &[0, 0, 0, 0, 1, 0, 0, 0])],
+            &[],
+            "may pad",
+        ),
+        ("Pad", &[("pads", &[0, 0])], &[], "may pad"),
+        ("Pad", &[], &[], "may pad"),
+        ("ReduceMean", &[], &[], "reduces the axis"),
+        ("ReduceMean", &[("axes", &[1, -4])], &[], "reduces the axis"),
+        (
+            "ReduceMean",
+            &[("axes", &[1, 2, 3, 3, 3]), ("keepdims", &[0])],
+            &[],
+            "more axes than there are",
+        ),
+        ("Slice", &[("axes", &[0])], &[], "may cut pictures off"),
+        ("Slice", &[], &[], "may cut pictures off"),
+        ("Split", &[], &[], "along the axis of the pictures"),
+        ("Squeeze", &[], &[], "removes the axis"),
+        ("Squeeze", &[("axes", &[0])], &[], "removes the axis"),
+        (
+            "Transpose",
+            &[("perm", &[1, 0, 2, 3])],
+            &[],
+            "moves the axis",
+        ),
+        ("Transpose", &[], &[], "moves the axis"),
+        ("Unsqueeze", &[("axes", &[0])], &[], "moves the axis"),
+    ] {
+        let refused = after(operator, attributes, constants).unwrap_err();
+        assert!(
+            refused.contains(reason),
+            "{operator} {attributes:?}: {refused}"
+        );
+    }
 }
