@@ -82,12 +82,21 @@ impl Labels {
         }
     }
 
+    /// Names that others wrote, without NULs: metadata and messages of GStreamer hold texts that end with one.
+    fn of(names: impl IntoIterator<Item = String>) -> Self {
+        let without_nul = |name: String| match name.contains('\0') {
+            true => name.replace('\0', ""),
+            false => name,
+        };
+        Self(names.into_iter().map(without_nul).collect())
+    }
+
     /// One label a line.
     pub fn from_lines(text: &str) -> Self {
         let text = text.trim_start_matches('\u{feff}').trim_end();
         match text.is_empty() {
             true => Self::default(),
-            false => Self(text.lines().map(|line| line.trim().to_owned()).collect()),
+            false => Self::of(text.lines().map(|line| line.trim().to_owned())),
         }
     }
 
@@ -109,7 +118,7 @@ impl Labels {
             let after = after.trim_start();
             rest = after.strip_prefix(',').unwrap_or(after).trim_start();
         }
-        Some(Self(labels))
+        Some(Self::of(labels))
     }
 
     /// A list of names in JSON, or an object with a name for each number from 0, or one of these as `names`, `labels`,
@@ -121,7 +130,7 @@ impl Labels {
     fn from_value(value: &serde_json::Value) -> Option<Self> {
         if let Some(list) = value.as_array() {
             let names = list.iter().map(|name| Some(name.as_str()?.to_owned()));
-            return names.collect::<Option<Vec<_>>>().map(Self);
+            return names.collect::<Option<Vec<_>>>().map(Self::of);
         }
         let object = value.as_object()?;
         let inner = ["names", "labels", "classes", "id2label"]
@@ -134,7 +143,7 @@ impl Labels {
             let name = object.get(&class.to_string())?.as_str()?;
             Some(name.to_owned())
         });
-        names.collect::<Option<Vec<_>>>().map(Self)
+        names.collect::<Option<Vec<_>>>().map(Self::of)
     }
 
     /// The labels in a value of a model's metadata: Ultralytics' dictionary, JSON, a Python list, or names between
@@ -146,7 +155,7 @@ impl Labels {
             .or_else(|| Self::from_python_list(text))
             .or_else(|| {
                 let list = text.split(',').map(|name| name.trim().to_owned());
-                (!text.contains(['{', '['])).then(|| Self(list.collect()))
+                (!text.contains(['{', '['])).then(|| Self::of(list))
             })?;
         let fit = |name: &String| !name.is_empty() && name.len() <= MAX_LABEL_BYTES;
         (!labels.0.is_empty() && labels.0.iter().all(fit)).then_some(labels)
@@ -162,7 +171,7 @@ impl Labels {
             let after = after.trim_start();
             rest = after.strip_prefix(',').unwrap_or(after).trim_start();
         }
-        Some(Self(labels))
+        Some(Self::of(labels))
     }
 
     /// With the background as class 0, which lists may leave out.
@@ -304,6 +313,22 @@ mod tests {
                 .to_string()
                 .contains("JSON")
         );
+    }
+
+    #[test]
+    fn labels_hold_no_nul_wherever_they_come_from() {
+        let cat = Labels::from_lines("c\0at");
+        assert_eq!(cat.as_slice(), ["cat"]);
+        for text in [
+            "['c\0at']",
+            "{0: 'c\0at'}",
+            "c\0at,dog",
+            "[\"c\\u0000at\"]",
+            "{\"0\": \"c\\u0000at\"}",
+        ] {
+            let labels = Labels::from_metadata(text);
+            assert_eq!(labels.unwrap().get(0), "cat", "{text:?}");
+        }
     }
 
     #[test]
