@@ -13,6 +13,7 @@ use super::lineup::Lineup;
 use super::loader::Loader;
 use super::memory;
 use super::outputs::Outputs;
+use super::punctuality::Punctuality;
 use super::quality::Quality;
 use super::settings::Settings;
 use super::statistics::Statistics;
@@ -49,6 +50,7 @@ pub struct RsDetectNet {
     /// Whether frames in GPU memory are welcome.
     pub(super) on_gpu: AtomicBool,
     pub(super) quality: Mutex<Quality>,
+    pub(super) punctuality: Mutex<Punctuality>,
     pub(super) statistics: Mutex<Statistics>,
     pub(super) ledger: Arc<Ledger>,
     /// What one inspection takes, in nanoseconds, measured when the model was loaded.
@@ -128,6 +130,7 @@ impl ObjectSubclass for RsDetectNet {
             seat: Mutex::default(),
             on_gpu: AtomicBool::new(true),
             quality: Mutex::default(),
+            punctuality: Mutex::default(),
             statistics: Mutex::default(),
             ledger: Arc::default(),
             latency: AtomicU64::new(0),

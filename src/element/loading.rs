@@ -10,6 +10,7 @@ use gst::subclass::prelude::*;
 use super::imp::{CAT, RsDetectNet};
 use super::loader::Loader;
 use super::memory::Format;
+use super::punctuality::Punctuality;
 use super::quality::Quality;
 use super::statistics::Statistics;
 use super::streaming::Streaming;
@@ -175,6 +176,7 @@ impl RsDetectNet {
             .and_then(|segment| segment.segment().clone().downcast().ok());
         lock(&self.statistics).begin(backend, streaming.streams());
         *lock(&self.quality) = Quality::default();
+        *lock(&self.punctuality) = Punctuality::default();
         *lock(&self.streaming) = Some(streaming);
         let latency = gst::ClockTime::try_from(inspection).unwrap_or_default();
         if self.latency.swap(latency.nseconds(), Ordering::AcqRel) != latency.nseconds() {

@@ -14,7 +14,6 @@ use super::ledger::Ticket;
 use super::lineup::Item;
 use super::outputs::Overflows;
 use super::producer::Produced;
-use super::punctuality::Punctuality;
 use super::statistics::Fate;
 use super::streaming::{Shown, Stage, Streaming, Transit};
 use super::tracking::Following;
@@ -57,16 +56,10 @@ impl RsDetectNet {
         &self,
         buffer: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        self.note(Punctuality::frame_comes);
+        lock(&self.punctuality).frame_comes();
         let flow = self.take(buffer);
-        self.note(Punctuality::frame_is_taken);
+        lock(&self.punctuality).frame_is_taken();
         flow
-    }
-
-    fn note(&self, what: fn(&mut Punctuality)) {
-        if let Some(streaming) = lock(&self.streaming).as_mut() {
-            what(&mut streaming.punctuality);
-        }
     }
 
     fn take(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
@@ -183,7 +176,7 @@ impl RsDetectNet {
     /// By how much a frame is too late to be inspected: as downstream says, or by the clock.
     fn lateness(
         &self,
-        streaming: &mut Streaming,
+        streaming: &Streaming,
         running_time: Option<gst::ClockTime>,
     ) -> Option<gst::ClockTime> {
         let told = streaming
@@ -191,9 +184,7 @@ impl RsDetectNet {
             .then(|| lock(&self.quality).lateness(running_time));
         told.flatten().or_else(|| {
             let (max_latency, now) = (streaming.max_latency?, self.obj().current_running_time()?);
-            streaming
-                .punctuality
-                .lateness(running_time?, now, max_latency)
+            lock(&self.punctuality).lateness(running_time?, now, max_latency)
         })
     }
 
@@ -248,6 +239,9 @@ impl RsDetectNet {
         };
         gst::trace!(CAT, imp = self, "{:?}: {fate:?}", buffer.pts());
         lock(&self.statistics).add(Instant::now(), fate);
+        if let Fate::Inspected { timings, .. } = fate {
+            lock(&self.punctuality).inspected(timings.total());
+        }
         ticket.settle();
         let produced = std::mem::take(&mut aftermath.produced);
         self.outputs.send(&buffer, produced, aftermath.overflows);

@@ -11,7 +11,6 @@ use super::lateness_settings::LatePolicy;
 use super::ledger::Ticket;
 use super::memory::Format;
 use super::producer::{InspectedFrame, Producer};
-use super::punctuality::Punctuality;
 use super::settings::{Settings, SettingsError};
 use super::statistics::Fate;
 use super::tracking::{Followed, Following, Scenes};
@@ -82,7 +81,6 @@ pub(super) struct Streaming {
     pub qos: bool,
     pub max_latency: Option<gst::ClockTime>,
     pub late_policy: LatePolicy,
-    pub punctuality: Punctuality,
     pub format: Option<Format>,
     pub segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     plan: HashPlan,
@@ -116,7 +114,6 @@ impl Streaming {
             qos: false,
             max_latency: None,
             late_policy: LatePolicy::default(),
-            punctuality: Punctuality::default(),
             format: None,
             segment: None,
             plan: settings.hash.plan(),
@@ -245,9 +242,6 @@ impl Streaming {
             let repeated = timings.is_none();
             self.followed
                 .inspected(following, buffer, repeated, &mut room);
-        }
-        if let Some(timings) = timings {
-            self.punctuality.inspected(timings.total());
         }
         if timings.is_some() && plan.shown {
             self.hash(&format, plan, buffer, &mut room)?;
