@@ -170,16 +170,28 @@ pub struct Current(PhantomData<*mut c_void>);
 impl Current {
     /// Whether the context is good for work: after some errors of kernels all that is asked of it is refused.
     pub fn check(&self) -> Result<(), CudaError> {
-        let (mut free, mut total) = (0, 0);
-        // SAFETY: the context is current, and the call writes to the variables.
-        let asked = check("cuMemGetInfo", unsafe {
-            sys::cuMemGetInfo_v2(&mut free, &mut total)
-        });
-        asked.or_else(|error| match error.is_final() {
-            true => Err(error),
-            false => Ok(()),
-        })
+        match memory() {
+            Err(error) if error.is_final() => Err(error),
+            _ => Ok(()),
+        }
     }
+}
+
+/// Memory of a GPU, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    pub free: usize,
+    pub total: usize,
+}
+
+/// The memory of the current context's GPU.
+pub fn memory() -> Result<Memory, CudaError> {
+    let (mut free, mut total) = (0, 0);
+    // SAFETY: the call writes to the variables.
+    check("cuMemGetInfo", unsafe {
+        sys::cuMemGetInfo_v2(&mut free, &mut total)
+    })?;
+    Ok(Memory { free, total })
 }
 
 impl Drop for Current {

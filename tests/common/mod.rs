@@ -276,6 +276,19 @@ pub fn detect_one(element: &gst::Element, sample: &gst::Sample) -> Vec<LabeledDe
     gstrsdetectnet::detections(&buffer)
 }
 
+/// Asserts that every frame that came in has become something, once none is under way.
+pub fn assert_adds_up(element: &gst::Element) {
+    let stats = gstrsdetectnet::stats(element).unwrap();
+    let became = stats.inspected
+        + stats.unchanged
+        + stats.skipped
+        + stats.late
+        + stats.dropped
+        + stats.failed
+        + stats.flushed;
+    assert_eq!(stats.frames, became, "{stats:?}");
+}
+
 /// Asserts that each wanted (label, box) was found once with this IoU and confidence, and nothing else.
 pub fn assert_found(
     found: &[LabeledDetection],

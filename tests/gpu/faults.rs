@@ -5,6 +5,8 @@
 
 #[path = "faults/cache.rs"]
 mod cache;
+#[path = "../common/chaos.rs"]
+mod chaos;
 #[path = "element/clip.rs"]
 mod clip;
 #[path = "../common/mod.rs"]

@@ -1,9 +1,9 @@
 //! Memory of the GPU around TensorRT, which is told nothing of why there is none and does not always bear it.
 
 use cust::memory::DeviceBuffer;
-use cust::sys;
 
-use crate::cuda::driver::{CudaError, check};
+use crate::cuda::CudaError;
+use crate::cuda::context::memory;
 
 /// With less than this, it is the likely cause of what went wrong.
 const LITTLE: usize = 256 << 20;
@@ -20,12 +20,12 @@ pub(super) fn need(bytes: usize) -> Result<(), String> {
 /// What CUDA has to say when TensorRT fails, as the end of a sentence: nothing, an error of its own, or that memory is
 /// short. The context is current.
 pub(super) fn remark() -> String {
-    let (mut free, mut total) = (0, 0);
-    // SAFETY: the call writes to the variables.
-    let result = unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) };
-    match check("cuMemGetInfo", result) {
-        Ok(()) if free < LITTLE => {
-            format!("; only {} MiB of the GPU's memory are free", free >> 20)
+    match memory() {
+        Ok(memory) if memory.free < LITTLE => {
+            format!(
+                "; only {} MiB of the GPU's memory are free",
+                memory.free >> 20
+            )
         }
         Err(error) if error.is_final() => format!("; {error}"),
         _ => String::new(),

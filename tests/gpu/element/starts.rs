@@ -5,12 +5,10 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use cust::sys;
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::VideoFormat;
-use gstrsdetectnet::cuda::context::Context;
-use gstrsdetectnet::cuda::driver::check;
+use gstrsdetectnet::cuda::context::{Context, memory};
 use gstrsdetectnet::engine::tensorrt::library;
 
 use crate::common::{assert_found, init};
@@ -190,13 +188,7 @@ fn a_build_neither_holds_up_the_application_nor_keeps_it_from_stopping() {
 /// Free memory of the GPU, in bytes.
 pub fn free_memory(context: &Context) -> usize {
     let _current = context.enter().unwrap();
-    let (mut free, mut total) = (0, 0);
-    // SAFETY: the call writes to the variables.
-    check("cuMemGetInfo", unsafe {
-        sys::cuMemGetInfo_v2(&mut free, &mut total)
-    })
-    .unwrap();
-    free
+    memory().unwrap().free
 }
 
 #[test]

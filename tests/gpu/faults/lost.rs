@@ -9,11 +9,11 @@ use gst::prelude::*;
 use gstrsdetectnet::cuda::context::Context;
 use gstrsdetectnet::cuda::driver::{check, is_lost};
 
-use crate::common::{RED, init};
+use crate::common::{RED, assert_adds_up, init};
 use crate::media::{COLORS_SSD, COLORS_YOLO, shared_cache};
 use crate::playing::{
-    assert_adds_up, assert_colorful, attempt, colorful_frames, push, push_until_it_fails, stream,
-    uploaded, with_cell,
+    assert_colorful, attempt, colorful_frames, push, push_until_it_fails, stream, uploaded,
+    with_cell,
 };
 use crate::process::{alone, is_child, printed};
 

@@ -9,28 +9,21 @@ use std::time::{Duration, Instant};
 use cust::sys;
 use gst::prelude::*;
 use gst_video::VideoFormat;
-use gstrsdetectnet::cuda::context::Context;
+use gstrsdetectnet::cuda::context::{Context, memory};
 use gstrsdetectnet::cuda::driver::check;
 
 use crate::common::pads::{Passed, Sink};
-use crate::common::{Picture, RED, assert_found, init};
+use crate::common::{Picture, RED, assert_adds_up, assert_found, init};
 use crate::media::{COLORS_SSD, bundled_detector, shared_cache};
 use crate::playing::{
-    assert_adds_up, assert_astronauts, astronauts, attempt, push, push_until_it_fails, stream,
-    uploaded, with_cell,
+    assert_astronauts, astronauts, attempt, push, push_until_it_fails, stream, uploaded, with_cell,
 };
 use crate::process::{alone, is_child, printed, start};
 
 /// Free memory of the GPU, in bytes.
 pub fn free_memory(context: &Context) -> usize {
     let _current = context.enter().unwrap();
-    let (mut free, mut total) = (0, 0);
-    // SAFETY: the call writes to the variables.
-    check("cuMemGetInfo", unsafe {
-        sys::cuMemGetInfo_v2(&mut free, &mut total)
-    })
-    .unwrap();
-    free
+    memory().unwrap().free
 }
 
 /// All memory of the GPU that nobody else had.

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gst_video::VideoFormat;
+use gstrsdetectnet::LabeledDetection;
 use gstrsdetectnet::frame::gstcuda::CudaContext;
-use gstrsdetectnet::{LabeledDetection, stats};
 
 use crate::common::pads::Stream;
-use crate::common::{Picture, assert_found, init};
+use crate::common::{Picture, assert_adds_up, assert_found, init};
 use crate::media::picture;
 use crate::stream::{colorful, has, launch, numbered, play};
 
@@ -87,19 +87,6 @@ fn hear(bus: &gst::Bus, played: &mut Played, errors: &mut Vec<String>) {
             _ => {}
         }
     }
-}
-
-/// Asserts that every frame that came in has become something, once none is under way.
-pub fn assert_adds_up(element: &gst::Element) {
-    let stats = stats(element).unwrap();
-    let became = stats.inspected
-        + stats.unchanged
-        + stats.skipped
-        + stats.late
-        + stats.dropped
-        + stats.failed
-        + stats.flushed;
-    assert_eq!(stats.frames, became, "{stats:?}");
 }
 
 /// Frames in which the generated models find red, green and blue.

@@ -13,10 +13,10 @@ use gstrsdetectnet::{BoundingBox, LabeledDetection};
 
 use crate::clip::{FRAMES, encode};
 use crate::common::pads::{Passed, Sink, Stream};
-use crate::common::{RED, assert_found, init};
+use crate::common::{RED, assert_adds_up, assert_found, init};
 use crate::media::{COLORS_SSD, bundled_detector, shared_cache};
 use crate::memory::free_memory;
-use crate::playing::{assert_adds_up, push, stream, uploaded, with_cell};
+use crate::playing::{push, stream, uploaded, with_cell};
 use crate::process::{alone, is_child, printed};
 use crate::stream::{has, launch, play_each};
 

@@ -3,11 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cust::sys;
 use gst::prelude::*;
 use gst_video::VideoFormat;
-use gstrsdetectnet::cuda::context::Context;
-use gstrsdetectnet::cuda::driver::check;
+use gstrsdetectnet::cuda::context::{Context, memory};
 
 use crate::common::pads::{Passed, Stream, segment};
 use crate::common::{Picture, RED, assert_found, init};
@@ -37,13 +35,8 @@ fn push(stream: &Stream, sample: &gst::Sample, frames: usize) {
 /// Memory of the GPU that all processes use, in MiB.
 fn used_memory(context: &Context) -> f64 {
     let _current = context.enter().unwrap();
-    let (mut free, mut total) = (0, 0);
-    // SAFETY: the call writes to the variables.
-    check("cuMemGetInfo", unsafe {
-        sys::cuMemGetInfo_v2(&mut free, &mut total)
-    })
-    .unwrap();
-    (total - free) as f64 / f64::from(1 << 20)
+    let memory = memory().unwrap();
+    (memory.total - memory.free) as f64 / f64::from(1 << 20)
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use cust::memory::DeviceBuffer;
 use cust::sys;
 use gstrsdetectnet::cuda::CudaError;
-use gstrsdetectnet::cuda::context::{Context as CudaContext, Current, driver_version};
+use gstrsdetectnet::cuda::context::{Context as CudaContext, Current, driver_version, memory};
 use gstrsdetectnet::cuda::driver::check;
 use gstrsdetectnet::cuda::stream::{Event, Graph, Stream};
 use gstrsdetectnet::engine::tensorrt::{
@@ -41,11 +41,7 @@ impl Gpu {
 
     /// Free memory of the GPU, in bytes.
     pub fn free_memory(&self) -> usize {
-        let (mut free, mut total) = (0, 0);
-        // SAFETY: the call writes to the variables.
-        let result = unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) };
-        check("cuMemGetInfo", result).unwrap();
-        free
+        memory().unwrap().free
     }
 
     pub fn options(&self, precision: Precision, batches: Batches) -> BuildOptions {
