@@ -1,19 +1,25 @@
 //! Many streams, one engine: whatever waits is run together, and whoever waits does the work.
 //!
 //! There is no thread here. A stream that submits a frame launches a batch at once if the engine is free; a stream
-//! that waits for a result waits for its batch on behalf of all streams in it, hands out the results, and launches
-//! what has come in the meantime. So a lone stream runs as if it had the engine to itself, without a switch of threads.
+//! that waits for a result waits for its batch on behalf of all streams in it, puts the results down at their seats, and
+//! launches what has come in the meantime. So a lone stream runs as if it had the engine to itself, without a switch of
+//! threads.
 //!
 //! Two batches are under way at most: while one runs, the next is prepared. The second is launched when it is as
-//! large as the first, or when the first has ended: so batches grow with the load, and a lone frame is never kept
+//! large as the first, or when the first is nearly done: so batches grow with the load, and a lone frame is never kept
 //! waiting for company while the engine has nothing to do.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+mod seat;
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use self::seat::{Seat, Sleepers};
 use super::Timings;
 use crate::lock;
+
+pub use self::seat::Seats;
 
 /// Batches that are under way at once.
 pub const BATCHES_UNDER_WAY: usize = 2;
@@ -32,6 +38,10 @@ pub trait Lane: Send {
     /// Starts a batch of at most the lane's capacity, and returns without waiting for it.
     fn launch(&mut self, jobs: &[Self::Job]) -> Result<(), Self::Error>;
 
+    /// Waits until only little is left of the batch that was launched, so that another one may follow without a gap;
+    /// false if that cannot be known.
+    fn wait_until_nearly_done(&mut self) -> Result<bool, Self::Error>;
+
     /// Waits for the batch that was launched. `alone`: for the only frame that anybody waits for, which is to be
     /// there soon rather than cheaply.
     fn wait(&mut self, alone: bool) -> Result<(), Self::Error>;
@@ -48,14 +58,15 @@ pub struct Outcome<L: Lane> {
 }
 
 /// A request that was submitted and has to be waited for.
-#[derive(Debug)]
 #[must_use = "the frames of a request are read until it has been waited for"]
-pub struct Ticket(usize);
+pub struct Ticket<L: Lane> {
+    seat: Arc<Seat<L>>,
+    home: Arc<Seats<L>>,
+}
 
 /// A frame of a request.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    request: usize,
+struct Place<L: Lane> {
+    seat: Arc<Seat<L>>,
     frame: usize,
 }
 
@@ -63,7 +74,8 @@ struct Place {
 struct Crew<L: Lane> {
     lane: L,
     jobs: Vec<L::Job>,
-    places: Vec<Place>,
+    places: Vec<Place<L>>,
+    launched: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,35 +89,29 @@ enum Phase {
 
 struct Slot<L: Lane> {
     capacity: usize,
+    /// Lanes of one bay share memory, so that only one of them runs.
+    bay: usize,
     phase: Phase,
     /// Frames under way.
     frames: usize,
+    /// They are nearly done.
+    ending: bool,
     /// None while it is attended.
     crew: Option<Box<Crew<L>>>,
 }
 
-struct Request<L: Lane> {
-    woken: Arc<Condvar>,
-    asleep: bool,
-    outputs: Vec<L::Output>,
-    remaining: usize,
-    error: Option<Arc<L::Error>>,
-    submitted: Instant,
-    launched: Instant,
-    finished: Instant,
-    collected: Duration,
-}
-
 struct State<L: Lane> {
     slots: Vec<Slot<L>>,
-    waiting: VecDeque<(Place, L::Job)>,
-    requests: Vec<Request<L>>,
-    unused: Vec<usize>,
+    waiting: VecDeque<(Place<L>, L::Job)>,
+    sleepers: Sleepers<L>,
 }
 
 pub struct Scheduler<L: Lane> {
     state: Mutex<State<L>>,
 }
+
+/// Those who have had a result of a batch.
+struct Served<L: Lane>([Option<Arc<Seat<L>>>; MAX_BATCH]);
 
 impl<L: Lane> Default for Scheduler<L> {
     fn default() -> Self {
@@ -113,175 +119,182 @@ impl<L: Lane> Default for Scheduler<L> {
             state: Mutex::new(State {
                 slots: Vec::new(),
                 waiting: VecDeque::new(),
-                requests: Vec::new(),
-                unused: Vec::new(),
+                sleepers: Sleepers::default(),
             }),
         }
     }
 }
 
 impl<L: Lane> Scheduler<L> {
-    /// Adds a lane for batches of up to `capacity` frames.
-    pub fn add(&self, lane: L, capacity: usize) {
+    /// Adds a lane for batches of up to `capacity` frames. Lanes of one `bay` never run at once; as many bays are
+    /// needed as batches may be under way.
+    pub fn add(&self, lane: L, capacity: usize, bay: usize) {
         let capacity = capacity.clamp(1, MAX_BATCH);
         lock(&self.state).slots.push(Slot {
             capacity,
+            bay,
             phase: Phase::Free,
             frames: 0,
+            ending: false,
             crew: Some(Box::new(Crew {
                 lane,
                 jobs: Vec::with_capacity(capacity),
                 places: Vec::with_capacity(capacity),
+                launched: Instant::now(),
             })),
         });
     }
 
-    /// Queues frames, and launches what can be launched. `outputs` are reused for the results.
+    /// Queues frames of the stream whose seats these are, and launches what can be launched. `outputs` are reused for
+    /// the results.
     pub fn submit(
         &self,
+        seats: &Arc<Seats<L>>,
         jobs: impl ExactSizeIterator<Item = L::Job>,
-        mut outputs: Vec<L::Output>,
-    ) -> Ticket {
-        let frames = jobs.len();
-        outputs.resize_with(frames, L::Output::default);
-        let id = {
-            let mut state = lock(&self.state);
-            let id = state.new_request(outputs, frames);
-            for (frame, job) in jobs.enumerate() {
-                state.waiting.push_back((Place { request: id, frame }, job));
-            }
-            id
-        };
-        self.launch();
-        Ticket(id)
+        outputs: Vec<L::Output>,
+    ) -> Ticket<L> {
+        let seat = seats.take(jobs.len(), outputs);
+        let mut state = lock(&self.state);
+        for (frame, job) in jobs.enumerate() {
+            let seat = Arc::clone(&seat);
+            state.waiting.push_back((Place { seat, frame }, job));
+        }
+        self.launch(state);
+        Ticket {
+            seat,
+            home: Arc::clone(seats),
+        }
     }
 
     /// The outcome of a request, when it is there.
-    pub fn wait(&self, ticket: Ticket) -> Outcome<L> {
-        let Ticket(id) = ticket;
-        let mut state = lock(&self.state);
-        loop {
-            if state.requests[id].remaining == 0 {
-                return state.retire(id);
-            }
-            if let Some(slot) = state.unattended_for(id) {
-                state = self.attend(state, slot);
+    pub fn wait(&self, ticket: Ticket<L>) -> Outcome<L> {
+        let Ticket { seat, home } = ticket;
+        let mut called = false;
+        while !seat.is_done() {
+            let mut state = lock(&self.state);
+            if let Some(slot) = state.unattended_for(&seat) {
+                called = false;
+                self.attend(state, slot);
                 continue;
             }
-            let request = &mut state.requests[id];
-            request.asleep = true;
-            let woken = Arc::clone(&request.woken);
-            state = woken.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.requests[id].asleep = false;
+            state.sleepers.add(&seat);
+            drop(state);
+            seat.sleep();
+            if seat.is_listed() {
+                lock(&self.state).sleepers.remove(&seat);
+            }
+            called = seat.was_called();
         }
+        if called {
+            lock(&self.state).call_for_unattended();
+        }
+        let outcome = seat.outcome();
+        home.give_back(seat);
+        outcome
     }
 
     /// Waits for the batch of a lane, and does for all of its streams what comes next.
-    fn attend<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State<L>>,
-        slot: usize,
-    ) -> MutexGuard<'a, State<L>> {
+    fn attend<'a>(&'a self, mut state: MutexGuard<'a, State<L>>, slot: usize) {
         let Some(mut crew) = state.slots[slot].crew.take() else {
-            return state;
+            return;
         };
         state.slots[slot].phase = Phase::Attended;
-        let alone = crew.places.len() == 1 && state.requests.len() - state.unused.len() == 1;
+        let alone = crew.places.len() == 1 && state.waiting.is_empty() && state.under_way().0 == 1;
         drop(state);
-        let result = crew.lane.wait(alone);
-        let mut state = lock(&self.state);
-        let mut finished = [None; MAX_BATCH];
-        for (finished, place) in finished.iter_mut().zip(&crew.places) {
-            *finished = Some(place.request);
+        let nearly_done = match alone {
+            true => Ok(false),
+            false => crew.lane.wait_until_nearly_done(),
+        };
+        if let Ok(true) = nearly_done {
+            let mut state = lock(&self.state);
+            state.slots[slot].ending = true;
+            self.launch(state);
         }
-        state.finish(slot, crew, result);
-        drop(state);
+        let result = nearly_done.and_then(|_| crew.lane.wait(alone));
+        let (state, served) = self.conclude(slot, crew, result);
         // The engine goes on first, then the streams.
-        self.launch();
-        let mut state = lock(&self.state);
-        for request in finished.into_iter().flatten() {
-            state.wake(request);
-        }
-        state
+        self.launch(state);
+        served.wake();
     }
 
     /// Launches batches as long as there is something to launch and somewhere to run it.
-    fn launch(&self) {
-        loop {
-            let Some((slot, mut crew)) = lock(&self.state).next_batch() else {
-                return;
-            };
+    fn launch<'a>(&'a self, mut state: MutexGuard<'a, State<L>>) {
+        while let Some((slot, mut crew)) = state.next_batch() {
+            drop(state);
             let result = crew.lane.launch(&crew.jobs);
-            let mut state = lock(&self.state);
-            match result {
-                Ok(()) => state.launched(slot, crew),
+            crew.launched = Instant::now();
+            state = match result {
+                Ok(()) => {
+                    let mut state = lock(&self.state);
+                    state.launched(slot, crew);
+                    state
+                }
                 Err(error) => {
-                    let requests: Vec<_> = crew.places.iter().map(|place| place.request).collect();
-                    state.finish(slot, crew, Err(error));
-                    for request in requests {
-                        state.wake(request);
-                    }
+                    let (state, served) = self.conclude(slot, crew, Err(error));
+                    served.wake();
+                    state
                 }
             }
+        }
+    }
+
+    /// Puts the results of a batch down and frees its lane.
+    fn conclude(
+        &self,
+        slot: usize,
+        mut crew: Box<Crew<L>>,
+        result: Result<(), L::Error>,
+    ) -> (MutexGuard<'_, State<L>>, Served<L>) {
+        let served = crew.serve(result);
+        let mut state = lock(&self.state);
+        // Who has all results may have a new request already.
+        for seat in served.0.iter().flatten().filter(|seat| seat.is_done()) {
+            state.sleepers.remove(seat);
+        }
+        let slot = &mut state.slots[slot];
+        slot.crew = Some(crew);
+        slot.phase = Phase::Free;
+        slot.frames = 0;
+        slot.ending = false;
+        (state, served)
+    }
+}
+
+impl<L: Lane> Crew<L> {
+    fn serve(&mut self, result: Result<(), L::Error>) -> Served<L> {
+        let times = (self.launched, Instant::now());
+        let error = result.err().map(Arc::new);
+        let lane = &mut self.lane;
+        let mut served = Served([const { None }; MAX_BATCH]);
+        for (index, place) in self.places.drain(..).enumerate() {
+            place.seat.put(times, |outputs| {
+                if error.is_none() {
+                    lane.collect(index, &mut outputs[place.frame]);
+                }
+                error.clone()
+            });
+            served.0[index] = Some(place.seat);
+        }
+        self.jobs.clear();
+        served
+    }
+}
+
+impl<L: Lane> Served<L> {
+    fn wake(self) {
+        for seat in self.0.into_iter().flatten() {
+            seat.wake_if_done();
         }
     }
 }
 
 impl<L: Lane> State<L> {
-    fn new_request(&mut self, outputs: Vec<L::Output>, remaining: usize) -> usize {
-        let now = Instant::now();
-        let id = self.unused.pop().unwrap_or_else(|| {
-            self.requests.push(Request {
-                woken: Arc::default(),
-                asleep: false,
-                outputs: Vec::new(),
-                remaining: 0,
-                error: None,
-                submitted: now,
-                launched: now,
-                finished: now,
-                collected: Duration::ZERO,
-            });
-            self.requests.len() - 1
-        });
-        let request = &mut self.requests[id];
-        request.outputs = outputs;
-        request.remaining = remaining;
-        request.error = None;
-        (request.submitted, request.launched, request.finished) = (now, now, now);
-        request.collected = Duration::ZERO;
-        id
-    }
-
-    fn retire(&mut self, id: usize) -> Outcome<L> {
-        // Who leaves may have been woken to wait for one of these.
-        for slot in 0..self.slots.len() {
-            if self.slots[slot].phase == Phase::Unattended {
-                self.find_attendant(slot);
-            }
-        }
-        self.unused.push(id);
-        let request = &mut self.requests[id];
-        let timings = Timings {
-            preprocess: request.launched - request.submitted,
-            infer: request.finished - request.launched,
-            decode: request.collected,
-        };
-        Outcome {
-            outputs: std::mem::take(&mut request.outputs),
-            result: match request.error.take() {
-                Some(error) => Err(error),
-                None => Ok(timings),
-            },
-        }
-    }
-
     /// A batch that nobody waits for: one with a frame of the request, else any, so that the engine comes free.
-    fn unattended_for(&self, request: usize) -> Option<usize> {
+    fn unattended_for(&self, seat: &Arc<Seat<L>>) -> Option<usize> {
         let is_unattended = |slot: &Slot<L>| slot.phase == Phase::Unattended;
         let has_frame = |slot: &Slot<L>| {
-            let crew = slot.crew.as_ref();
-            crew.is_some_and(|crew| crew.places.iter().any(|place| place.request == request))
+            let mut places = slot.crew.iter().flat_map(|crew| &crew.places);
+            places.any(|place| Arc::ptr_eq(&place.seat, seat))
         };
         let own = self
             .slots
@@ -297,8 +310,6 @@ impl<L: Lane> State<L> {
         let mut crew = chosen.crew.take()?;
         chosen.phase = Phase::Attended;
         chosen.frames = frames;
-        crew.jobs.clear();
-        crew.places.clear();
         for (place, job) in self.waiting.drain(..frames) {
             crew.places.push(place);
             crew.jobs.push(job);
@@ -306,17 +317,29 @@ impl<L: Lane> State<L> {
         Some((slot, crew))
     }
 
+    /// Batches and frames under way.
+    fn under_way(&self) -> (usize, usize) {
+        let busy = self.slots.iter().filter(|slot| slot.phase != Phase::Free);
+        busy.fold((0, 0), |(n, sum), slot| (n + 1, sum + slot.frames))
+    }
+
     /// The lane for the next batch, and the batch's size.
     fn choose(&self) -> Option<(usize, usize)> {
         let waiting = self.waiting.len();
-        let busy = self.slots.iter().filter(|slot| slot.phase != Phase::Free);
-        let (batches, under_way) = busy.fold((0, 0), |(n, sum), slot| (n + 1, sum + slot.frames));
+        let (batches, under_way) = self.under_way();
+        if waiting == 0 || batches >= BATCHES_UNDER_WAY {
+            return None;
+        }
+        let busy = || self.slots.iter().filter(|slot| slot.phase != Phase::Free);
         let free = || {
             let slots = self.slots.iter().enumerate();
-            slots.filter(|(_, slot)| slot.phase == Phase::Free)
+            slots.filter(|(_, slot)| {
+                slot.phase == Phase::Free && busy().all(|other| other.bay != slot.bay)
+            })
         };
         let largest = free().map(|(_, slot)| slot.capacity).max()?;
-        if waiting == 0 || batches >= BATCHES_UNDER_WAY || waiting < under_way.min(largest) {
+        let ending: usize = busy().filter(|s| s.ending).map(|s| s.frames).sum();
+        if waiting < (under_way - ending).min(largest) {
             return None;
         }
         let share = (waiting + under_way).div_ceil(BATCHES_UNDER_WAY);
@@ -331,54 +354,20 @@ impl<L: Lane> State<L> {
     }
 
     fn launched(&mut self, slot: usize, crew: Box<Crew<L>>) {
-        let now = Instant::now();
-        for place in &crew.places {
-            self.requests[place.request].launched = now;
-        }
         let launched = &mut self.slots[slot];
-        launched.crew = Some(crew);
         launched.phase = Phase::Unattended;
-        self.find_attendant(slot);
+        let crew = launched.crew.insert(crew);
+        self.sleepers
+            .call(crew.places.iter().map(|place| &place.seat));
     }
 
-    /// Hands out the results of a batch and frees its lane.
-    fn finish(&mut self, slot: usize, mut crew: Box<Crew<L>>, result: Result<(), L::Error>) {
-        let finished = Instant::now();
-        let error = result.err().map(Arc::new);
-        for (index, place) in crew.places.iter().enumerate() {
-            let request = &mut self.requests[place.request];
-            request.remaining -= 1;
-            request.finished = finished;
-            match &error {
-                Some(error) => request.error = Some(Arc::clone(error)),
-                None => crew.lane.collect(index, &mut request.outputs[place.frame]),
+    /// Who was called to wait for a batch leaves without having done so.
+    fn call_for_unattended(&mut self) {
+        for slot in &self.slots {
+            if slot.phase == Phase::Unattended {
+                let places = slot.crew.iter().flat_map(|crew| &crew.places);
+                self.sleepers.call(places.map(|place| &place.seat));
             }
-        }
-        let collected = finished.elapsed();
-        for place in &crew.places {
-            self.requests[place.request].collected = collected;
-        }
-        crew.jobs.clear();
-        let slot = &mut self.slots[slot];
-        slot.crew = Some(crew);
-        slot.phase = Phase::Free;
-        slot.frames = 0;
-    }
-
-    fn wake(&mut self, request: usize) {
-        let request = &mut self.requests[request];
-        if std::mem::take(&mut request.asleep) {
-            request.woken.notify_one();
-        }
-    }
-
-    /// Has somebody who sleeps wait for the batch of a lane: best one whose frame is in it.
-    fn find_attendant(&mut self, slot: usize) {
-        let places = self.slots[slot].crew.iter().flat_map(|crew| &crew.places);
-        let own = places.map(|place| place.request);
-        let mut sleepers = own.chain(0..self.requests.len());
-        if let Some(sleeper) = sleepers.find(|request| self.requests[*request].asleep) {
-            self.wake(sleeper);
         }
     }
 }

@@ -15,7 +15,7 @@ use self::painter::Painter;
 use self::upload::{UploadSlot, Uploads};
 use super::growth::Growth;
 use super::recognized::Recognized;
-use super::scheduler::{BATCHES_UNDER_WAY, MAX_BATCH, Scheduler, Ticket};
+use super::scheduler::{BATCHES_UNDER_WAY, MAX_BATCH, Scheduler, Seats, Ticket};
 use super::sharing::Streams;
 use super::{
     CAT, DetectError, DetectorOptions, Doubt, Drawing, Frames, LoadError, LoadProgress, Timings,
@@ -166,9 +166,9 @@ fn add_lanes(
 ) -> Result<(), LoadError> {
     let start = Instant::now();
     for batch in engine.sizes() {
-        for _ in 0..BATCHES_UNDER_WAY {
+        for bay in 0..BATCHES_UNDER_WAY {
             let lane = engine.new_lane(batch, options, kernels, doubt, context)?;
-            scheduler.add(lane, batch as usize);
+            scheduler.add(lane, batch as usize, bay);
         }
     }
     engine.keep_kernels();
@@ -184,6 +184,7 @@ fn add_lanes(
 /// What one stream has of its own on the GPU; nothing until it needs it.
 pub struct GpuStream {
     model: Arc<TensorRtModel>,
+    seats: Arc<Seats<EngineLane>>,
     uploads: Arc<Uploads>,
     painter: Mutex<Option<Painter>>,
     expected: AtomicUsize,
@@ -191,7 +192,7 @@ pub struct GpuStream {
 
 /// A frame or a batch of frames on its way.
 pub struct GpuRequest {
-    ticket: Option<Ticket>,
+    ticket: Option<Ticket<EngineLane>>,
     scheduler: Arc<Scheduler<EngineLane>>,
     upload: Option<(Arc<Uploads>, UploadSlot)>,
 }
@@ -201,6 +202,7 @@ impl GpuStream {
         model.streams.join();
         Self {
             uploads: Arc::new(Uploads::new(model.context.clone())),
+            seats: Arc::default(),
             painter: Mutex::default(),
             expected: AtomicUsize::new(0),
             model,
@@ -230,7 +232,7 @@ impl GpuStream {
         selection: &Arc<Selection>,
         outputs: Vec<Vec<Detection>>,
     ) -> Result<GpuRequest, DetectError> {
-        let scheduler = &self.model.scheduler;
+        let (scheduler, seats) = (&self.model.scheduler, &self.seats);
         let job = |frame: &DeviceFrame, part, pending| Job {
             frame: *frame,
             part,
@@ -252,8 +254,12 @@ impl GpuStream {
                 let (uploaded, slot) = self.uploads.enqueue(&frame, self.model.options.gpu_id)?;
                 let pending = Some(slot.stream());
                 let ticket = match parts {
-                    None => scheduler.submit(std::iter::once(whole(&uploaded, pending)), outputs),
-                    Some(parts) => scheduler.submit(divided(&[uploaded], parts, pending), outputs),
+                    None => {
+                        scheduler.submit(seats, std::iter::once(whole(&uploaded, pending)), outputs)
+                    }
+                    Some(parts) => {
+                        scheduler.submit(seats, divided(&[uploaded], parts, pending), outputs)
+                    }
                 };
                 (ticket, Some((Arc::clone(&self.uploads), slot)))
             }
@@ -268,9 +274,11 @@ impl GpuStream {
                 let ticket = match parts {
                     None => {
                         let jobs = frames.iter().map(|frame| whole(frame, pending));
-                        scheduler.submit(jobs, outputs)
+                        scheduler.submit(seats, jobs, outputs)
                     }
-                    Some(parts) => scheduler.submit(divided(frames, parts, pending), outputs),
+                    Some(parts) => {
+                        scheduler.submit(seats, divided(frames, parts, pending), outputs)
+                    }
                 };
                 (ticket, None)
             }

@@ -70,6 +70,8 @@ struct State {
     relinked: bool,
     /// What pushing returns. On an error, no frame is under way.
     flow: Flow,
+    /// Threads that wait for a change.
+    sleepers: usize,
 }
 
 pub(super) struct Lineup {
@@ -88,6 +90,7 @@ impl Default for Lineup {
                 work: Work::Nothing,
                 relinked: false,
                 flow: Ok(gst::FlowSuccess::Ok),
+                sleepers: 0,
             }),
             changed: Condvar::new(),
         }
@@ -134,15 +137,13 @@ impl Lineup {
         let mut state = lock(&self.state);
         state.flushing = false;
         state.flow = Ok(gst::FlowSuccess::Ok);
-        self.changed.notify_all();
+        self.release(state);
     }
 
     fn empty(&self, change: impl FnOnce(&mut State) -> VecDeque<Item>) {
-        let dropped = {
-            let mut state = lock(&self.state);
-            self.changed.notify_all();
-            change(&mut state)
-        };
+        let mut state = lock(&self.state);
+        let dropped = change(&mut state);
+        self.release(state);
         // Frames are waited for here.
         drop(dropped);
     }
@@ -170,7 +171,7 @@ impl Lineup {
         match flow {
             Ok(_) => {
                 state.items.push_back(Item::Frame(frame));
-                self.changed.notify_all();
+                self.release(state);
             }
             // The frame is waited for after the lock.
             Err(_) => drop(state),
@@ -189,7 +190,7 @@ impl Lineup {
                 state.flow = Ok(gst::FlowSuccess::Ok);
             }
             state.items.push_back(item);
-            self.changed.notify_all();
+            self.release(state);
         }
         taken
     }
@@ -247,8 +248,7 @@ impl Lineup {
             Err(error) if !state.flushing => state.fail(error),
             _ => VecDeque::new(),
         };
-        self.changed.notify_all();
-        drop(state);
+        self.release(state);
         // Frames are waited for here.
         drop(dropped);
     }
@@ -262,10 +262,23 @@ impl Lineup {
         }
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.sleepers += 1;
+        let mut state = self
+            .changed
             .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.sleepers -= 1;
+        state
+    }
+
+    /// Lets go of what was changed, and wakes those who wait for that: with none of them it costs no system call.
+    fn release(&self, state: MutexGuard<'_, State>) {
+        let sleepers = state.sleepers;
+        drop(state);
+        if sleepers > 0 {
+            self.changed.notify_all();
+        }
     }
 }
 

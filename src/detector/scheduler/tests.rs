@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::*;
 
@@ -16,11 +17,42 @@ struct Record {
 }
 
 /// Squares numbers on a machine that takes a while; refuses multiples of `refused`.
+#[derive(Default)]
 struct Squares {
     record: Arc<Record>,
     time: Duration,
+    /// So much of the time is left when a batch is nearly done.
+    end: Option<Duration>,
     refused: Option<u64>,
     numbers: Vec<u64>,
+}
+
+/// One of the streams, each of which has seats of its own.
+struct Stream<'a> {
+    scheduler: &'a Scheduler<Squares>,
+    seats: Arc<Seats<Squares>>,
+}
+
+impl<'a> Stream<'a> {
+    fn new(scheduler: &'a Scheduler<Squares>) -> Self {
+        Self {
+            scheduler,
+            seats: Arc::default(),
+        }
+    }
+
+    fn submit(&self, numbers: &[u64]) -> Ticket<Squares> {
+        let numbers = numbers.iter().copied();
+        self.scheduler.submit(&self.seats, numbers, Vec::new())
+    }
+
+    fn wait(&self, ticket: Ticket<Squares>) -> Outcome<Squares> {
+        self.scheduler.wait(ticket)
+    }
+
+    fn ask(&self, numbers: &[u64]) -> Outcome<Squares> {
+        self.wait(self.submit(numbers))
+    }
 }
 
 impl Lane for Squares {
@@ -45,8 +77,16 @@ impl Lane for Squares {
         Ok(())
     }
 
+    fn wait_until_nearly_done(&mut self) -> Result<bool, String> {
+        let end = self.end;
+        if let Some(end) = end {
+            thread::sleep(self.time - end);
+        }
+        Ok(end.is_some())
+    }
+
     fn wait(&mut self, _alone: bool) -> Result<(), String> {
-        thread::sleep(self.time);
+        thread::sleep(self.end.unwrap_or(self.time));
         self.record.under_way.fetch_sub(1, Ordering::SeqCst);
         Ok(())
     }
@@ -57,23 +97,23 @@ impl Lane for Squares {
     }
 }
 
+/// With lanes of these capacities, in two bays by turns.
 fn scheduler(capacities: &[usize], refused: Option<u64>) -> (Scheduler<Squares>, Arc<Record>) {
     let record = Arc::new(Record::default());
     let scheduler = Scheduler::default();
-    for capacity in capacities {
-        let lane = Squares {
-            record: Arc::clone(&record),
-            time: Duration::from_micros(200),
-            refused,
-            numbers: Vec::new(),
-        };
-        scheduler.add(lane, *capacity);
+    for (number, capacity) in capacities.iter().enumerate() {
+        scheduler.add(squares(&record, refused), *capacity, number % 2);
     }
     (scheduler, record)
 }
 
-fn submit(scheduler: &Scheduler<Squares>, numbers: &[u64]) -> Ticket {
-    scheduler.submit(numbers.iter().copied(), Vec::new())
+fn squares(record: &Arc<Record>, refused: Option<u64>) -> Squares {
+    Squares {
+        record: Arc::clone(record),
+        time: Duration::from_micros(200),
+        refused,
+        ..Squares::default()
+    }
 }
 
 #[test]
@@ -83,21 +123,21 @@ fn every_stream_gets_its_own_results_in_its_own_order() {
         let (scheduler, record) = scheduler(capacities, None);
         thread::scope(|scope| {
             for stream in 0..STREAMS {
-                let scheduler = &scheduler;
+                let place = Stream::new(&scheduler);
                 scope.spawn(move || {
                     let number = |frame| stream * 1000 + frame;
                     let mut tickets = VecDeque::new();
                     for frame in 0..EACH {
-                        tickets.push_back((frame, submit(scheduler, &[number(frame)])));
+                        tickets.push_back((frame, place.submit(&[number(frame)])));
                         if tickets.len() > (stream % 3) as usize {
                             let (frame, ticket) = tickets.pop_front().unwrap();
-                            let outcome = scheduler.wait(ticket);
+                            let outcome = place.wait(ticket);
                             assert!(outcome.result.is_ok());
                             assert_eq!(outcome.outputs, [[number(frame) * number(frame)]]);
                         }
                     }
                     for (frame, ticket) in tickets {
-                        let outcome = scheduler.wait(ticket);
+                        let outcome = place.wait(ticket);
                         assert_eq!(outcome.outputs, [[number(frame) * number(frame)]]);
                     }
                 });
@@ -120,11 +160,10 @@ fn batches_grow_with_the_load() {
     let (scheduler, record) = scheduler(&[1, 1, 16, 16], None);
     thread::scope(|scope| {
         for stream in 0..STREAMS / 2 {
-            let scheduler = &scheduler;
+            let place = Stream::new(&scheduler);
             scope.spawn(move || {
                 for _ in 0..FRAMES {
-                    let ticket = submit(scheduler, &[stream]);
-                    assert!(scheduler.wait(ticket).result.is_ok());
+                    assert!(place.ask(&[stream]).result.is_ok());
                 }
             });
         }
@@ -137,17 +176,17 @@ fn batches_grow_with_the_load() {
 #[test]
 fn a_lone_frame_runs_at_once_and_alone() {
     let (scheduler, record) = scheduler(&[32, 32], None);
-    let ticket = submit(&scheduler, &[7]);
+    let stream = Stream::new(&scheduler);
+    let ticket = stream.submit(&[7]);
     assert_eq!(*lock(&record.batches), [1]);
-    assert_eq!(scheduler.wait(ticket).outputs, [[49]]);
+    assert_eq!(stream.wait(ticket).outputs, [[49]]);
 }
 
 #[test]
 fn a_request_larger_than_a_batch_comes_back_whole_and_in_order() {
     let (scheduler, _) = scheduler(&[4, 4], None);
     let numbers: Vec<u64> = (1..=11).collect();
-    let ticket = submit(&scheduler, &numbers);
-    let outcome = scheduler.wait(ticket);
+    let outcome = Stream::new(&scheduler).ask(&numbers);
     let squares: Vec<_> = numbers.iter().map(|n| vec![n * n]).collect();
     assert_eq!(outcome.outputs, squares);
 }
@@ -155,11 +194,11 @@ fn a_request_larger_than_a_batch_comes_back_whole_and_in_order() {
 #[test]
 fn frames_of_streams_that_wait_for_nothing_yet_hold_nobody_up() {
     let (scheduler, _) = scheduler(&[1, 1], None);
-    let idle = [submit(&scheduler, &[1]), submit(&scheduler, &[2])];
-    let ticket = submit(&scheduler, &[3]);
-    assert_eq!(scheduler.wait(ticket).outputs, [[9]]);
+    let (idler, stream) = (Stream::new(&scheduler), Stream::new(&scheduler));
+    let idle = [idler.submit(&[1]), idler.submit(&[2])];
+    assert_eq!(stream.ask(&[3]).outputs, [[9]]);
     for (ticket, square) in idle.into_iter().zip([1, 4]) {
-        assert_eq!(scheduler.wait(ticket).outputs, [[square]]);
+        assert_eq!(idler.wait(ticket).outputs, [[square]]);
     }
 }
 
@@ -168,11 +207,11 @@ fn a_batch_that_fails_is_an_error_for_its_frames_and_for_no_others() {
     let (scheduler, _) = scheduler(&[1, 1], Some(5));
     thread::scope(|scope| {
         for stream in 0..8.min(STREAMS) {
-            let scheduler = &scheduler;
+            let place = Stream::new(&scheduler);
             scope.spawn(move || {
                 for frame in 0..FRAMES {
                     let number = stream + frame;
-                    let outcome = scheduler.wait(submit(scheduler, &[number]));
+                    let outcome = place.ask(&[number]);
                     match number % 5 {
                         0 => assert_eq!(
                             *outcome.result.err().unwrap(),
@@ -191,25 +230,84 @@ fn lanes_may_be_added_while_streams_run() {
     let (scheduler, record) = scheduler(&[1, 1], None);
     thread::scope(|scope| {
         for stream in 0..16.min(STREAMS) {
-            let scheduler = &scheduler;
+            let place = Stream::new(&scheduler);
             scope.spawn(move || {
                 for _ in 0..3 * FRAMES {
-                    let outcome = scheduler.wait(submit(scheduler, &[stream]));
+                    let outcome = place.ask(&[stream]);
                     assert_eq!(outcome.outputs, [[stream * stream]]);
                 }
             });
         }
         thread::sleep(Duration::from_millis(20));
-        for _ in 0..2 {
-            let lane = Squares {
-                record: Arc::clone(&record),
-                time: Duration::from_micros(200),
-                refused: None,
-                numbers: Vec::new(),
-            };
-            scheduler.add(lane, 8);
+        for bay in 0..2 {
+            scheduler.add(squares(&record, None), 8, bay);
         }
     });
     let batches = lock(&record.batches);
     assert!(batches.iter().any(|batch| *batch > 1));
+}
+
+#[test]
+fn lanes_of_one_bay_never_run_at_once() {
+    let record = Arc::new(Record::default());
+    let scheduler = Scheduler::default();
+    for capacity in [1, 1, 2, 4, 8] {
+        scheduler.add(squares(&record, None), capacity, 0);
+    }
+    thread::scope(|scope| {
+        for stream in 0..8.min(STREAMS) {
+            let place = Stream::new(&scheduler);
+            scope.spawn(move || {
+                for _ in 0..FRAMES {
+                    assert_eq!(place.ask(&[stream]).outputs, [[stream * stream]]);
+                }
+            });
+        }
+    });
+    assert_eq!(record.most_under_way.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_waits_is_launched_when_the_batch_before_is_nearly_done() {
+    for (end, most_under_way) in [(None, 1), (Some(Duration::from_micros(100)), 2)] {
+        let record = Arc::new(Record::default());
+        let scheduler = Scheduler::default();
+        for bay in 0..2 {
+            let lane = Squares {
+                end,
+                ..squares(&record, None)
+            };
+            scheduler.add(lane, 4, bay);
+        }
+        // One of three is too few to run beside the two others.
+        let outcome = Stream::new(&scheduler).ask(&[1, 2, 3]);
+        assert_eq!(outcome.outputs, [[1], [4], [9]]);
+        assert_eq!(*lock(&record.batches), [2, 1]);
+        assert_eq!(record.most_under_way.load(Ordering::SeqCst), most_under_way);
+    }
+}
+
+#[test]
+fn streams_that_fetch_late_or_come_and_go_leave_no_batch_waiting() {
+    let (scheduler, _) = scheduler(&[1, 1, 2, 2, 4, 4], None);
+    thread::scope(|scope| {
+        for number in 0..12.min(STREAMS) {
+            let scheduler = &scheduler;
+            scope.spawn(move || {
+                for round in 0..FRAMES / 2 {
+                    let place = Stream::new(scheduler);
+                    let tickets = [1, 2].map(|frame| (frame, place.submit(&[frame, number])));
+                    if (number + round) % 5 == 0 {
+                        thread::sleep(Duration::from_micros(300));
+                    }
+                    for (frame, ticket) in tickets {
+                        let outcome = place.wait(ticket);
+                        assert_eq!(outcome.outputs, [[frame * frame], [number * number]]);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(lock(&scheduler.state).waiting.len(), 0);
+    assert_eq!(lock(&scheduler.state).sleepers.len(), 0);
 }

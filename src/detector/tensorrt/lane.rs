@@ -75,6 +75,8 @@ pub(super) struct Work {
     pub joined: Event,
     /// The network has run, and only the decoding is left.
     pub nearly: Event,
+    /// Whether the driver knows how to mark that.
+    pub marked: bool,
 }
 
 /// An execution context of an engine with all that it needs on one GPU.
@@ -141,6 +143,14 @@ impl Lane for EngineLane {
     fn launch(&mut self, jobs: &[Job]) -> Result<(), DetectError> {
         let (_current, machine) = self.machine.enter()?;
         machine.launch(jobs)
+    }
+
+    fn wait_until_nearly_done(&mut self) -> Result<bool, DetectError> {
+        let (_current, machine) = self.machine.enter()?;
+        if machine.work.marked {
+            machine.work.nearly.wait()?;
+        }
+        Ok(machine.work.marked)
     }
 
     fn wait(&mut self, alone: bool) -> Result<(), DetectError> {
@@ -219,6 +229,9 @@ impl Machine {
 
     /// Sleeps while the network runs, and has the host awake when the decoding ends: to be woken takes as long as that.
     fn spin(&self) -> Result<(), DetectError> {
+        if !self.work.marked {
+            return Ok(());
+        }
         self.work.nearly.wait()?;
         let start = Instant::now();
         while !self.finished.has_passed()? && start.elapsed() < LONGEST_SPIN {
@@ -264,7 +277,7 @@ impl Work {
             self.decoder.enqueue_rules(self.beside.raw(), self.batch)?;
             self.network.enqueue(stream.raw().cast())?;
             // Without the mark the host sleeps to the end.
-            let _ = mark(stream, &self.nearly);
+            self.marked = mark(stream, &self.nearly).is_ok();
             stream.follow(self.beside.raw().cast(), &self.joined)?;
             self.decoder
                 .enqueue(&self.kernels, stream.raw(), self.batch)?;

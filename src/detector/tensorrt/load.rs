@@ -149,6 +149,7 @@ impl LoadedEngine {
                 forked: Event::new()?,
                 joined: Event::new()?,
                 nearly: Event::new()?,
+                marked: false,
             },
             finished: Event::new()?,
             produced: Event::new()?,
