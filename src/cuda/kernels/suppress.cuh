@@ -32,6 +32,7 @@ struct SuppressMemory {
         u64 best[SUPPRESS_THREADS / 2];
     };
     u32 alive[TILE / 32];
+    u64 chosen;
     // The clusters that a candidate can join.
     u32 joins[MAX_DETECTIONS / 32];
     u32 gathered;
@@ -212,22 +213,31 @@ DEVICE bool has_enough(const SuppressMemory &memory, const ImageRules &rules, u3
     return of_class >= rules.most_of_class;
 }
 
-// Keeps what is alive in a tile, from the highest score down.
-DEVICE void keep_alive(SuppressMemory &memory, const ImageRules &rules, u32 start, u32 most) {
-    u64 alive = u64(memory.alive[1]) << 32 | memory.alive[0];
-    u32 kept = memory.kept;
+// Which of those alive in a tile are kept, from the highest score down, as bits of their rows.
+DEVICE u64 choose_alive(SuppressMemory &memory, const ImageRules &rules, u32 kept, u32 most) {
+    u64 alive = u64(memory.alive[1]) << 32 | memory.alive[0], chosen = 0;
     while (alive != 0 && kept < most) {
         const u32 row = u32(__builtin_ctzll(alive));
         alive &= alive - 1;
         if (has_enough(memory, rules, kept, memory.tile_class[row])) continue;
         alive &= ~memory.suppresses.row[row];
-        memory.kept_box[kept] = memory.tile_box[row];
-        memory.kept_class[kept] = memory.tile_class[row];
-        memory.kept_angle[kept] = memory.tile_angle[row];
-        memory.kept_rank[kept] = u16(start + row);
+        chosen |= 1ull << row;
+        // Only for those who count.
+        if (rules.most_of_class != 0) memory.kept_class[kept] = memory.tile_class[row];
         kept++;
     }
-    memory.kept = kept;
+    return chosen;
+}
+
+// Puts the chosen ones of a tile behind those that were kept before.
+DEVICE void keep_chosen(SuppressMemory &memory, u32 start, u32 kept, u32 row) {
+    const u64 chosen = memory.chosen;
+    if ((chosen >> row & 1) == 0) return;
+    const u32 place = kept + u32(__builtin_popcountll(chosen & ((1ull << row) - 1)));
+    memory.kept_box[place] = memory.tile_box[row];
+    memory.kept_class[place] = memory.tile_class[row];
+    memory.kept_angle[place] = memory.tile_angle[row];
+    memory.kept_rank[place] = u16(start + row);
 }
 
 // From the highest score down, keeps what no kept candidate suppresses; returns how many.
@@ -254,9 +264,11 @@ DEVICE u32 suppress_tiles(SuppressMemory &memory, const DecodeBatch &batch, cons
         else
             compare_tile(memory, by, thread, in_tile, kept);
         wait_for_block();
-        if (thread == 0) keep_alive(memory, rules, start, most);
+        if (thread == 0) memory.chosen = choose_alive(memory, rules, kept, most);
         wait_for_block();
-        kept = memory.kept;
+        if (thread < in_tile) keep_chosen(memory, start, kept, thread);
+        kept += u32(__builtin_popcountll(memory.chosen));
+        wait_for_block();
     }
     return kept;
 }
