@@ -166,6 +166,11 @@ impl CudaError {
         is_final(self.code)
     }
 
+    /// Whether the GPU has no more memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.code == OUT_OF_MEMORY
+    }
+
     /// Names the driver's function in which `cust` met an error: `.map_err(CudaError::during("cuMemAlloc"))`.
     pub fn during(operation: &'static str) -> impl FnOnce(cust::error::CudaError) -> Self {
         move |error| match error as u32 {

@@ -3,6 +3,7 @@
 //! Every call needs a current context, the one that the frames' memory belongs to. Streams are the caller's;
 //! nothing here waits for a GPU.
 
+pub mod arena;
 pub mod context;
 pub mod draw;
 pub mod driver;

@@ -102,6 +102,15 @@ impl Drop for Stream {
     }
 }
 
+/// Waits for what calls without a stream copy or fill: other streams do not wait for it, and such a call may return
+/// before it is done. A context is current.
+pub fn finish_default_stream() -> Result<(), CudaError> {
+    // SAFETY: the default stream is there in every context.
+    check("cuStreamSynchronize", unsafe {
+        sys::cuStreamSynchronize(std::ptr::null_mut())
+    })
+}
+
 /// A mark on a stream.
 #[derive(Debug)]
 pub struct Event(sys::CUevent);

@@ -1,14 +1,17 @@
 //! Detection on a GPU: one model there, for all the streams that use it.
 
+mod bay;
 pub mod lane;
 mod load;
 mod painter;
+mod tensors;
 mod upload;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use self::bay::{Bay, Bays, Berth, new_bays};
 use self::lane::{EngineLane, Job};
 use self::load::{LoadedEngine, load_engine};
 use self::painter::Painter;
@@ -42,6 +45,7 @@ pub struct TensorRtModel {
     doubt: Doubt,
     growth: Growth,
     scheduler: Arc<Scheduler<EngineLane>>,
+    bays: Bays,
     context: Context,
 }
 
@@ -58,12 +62,14 @@ impl TensorRtModel {
         let loaded = engine.describe(&context)?;
         let kernels = Kernels::shared(&context)?;
         let (scheduler, doubt) = (Arc::default(), Doubt::default());
-        add_lanes(&scheduler, &engine, options, &kernels, &doubt, &context)?;
+        let bays = new_bays(&context)?;
+        let berths = berths(&bays, Use::Starting);
+        add_lanes(&scheduler, &engine, options, &kernels, &doubt, &berths)?;
         let most = engine.max_batch();
         for size in Batches::UpTo(options.batch_size.min(MAX_BATCH as u32)).sizes() {
             if size > most && most == 1 {
                 let engine = load_engine(options, size, &context, progress)?;
-                add_lanes(&scheduler, &engine, options, &kernels, &doubt, &context)?;
+                add_lanes(&scheduler, &engine, options, &kernels, &doubt, &berths)?;
             }
         }
         Ok(Self {
@@ -77,6 +83,7 @@ impl TensorRtModel {
             doubt,
             growth: Growth::new(most),
             scheduler,
+            bays,
             context: context.clone(),
         })
     }
@@ -125,12 +132,13 @@ impl TensorRtModel {
             let (options, kernels) = (options.clone(), Arc::clone(kernels));
             let doubt = self.doubt.clone();
             let (context, scheduler) = (context.clone(), Arc::clone(&self.scheduler));
+            let berths = berths(&self.bays, Use::Running);
             move |size, progress: &mut LoadProgress<'_>| {
                 let _current = context.enter()?;
                 let engine = load_engine(&options, size, &context, progress)?;
                 let grows = engine.max_batch() == size;
                 if grows {
-                    add_lanes(&scheduler, &engine, &options, &kernels, &doubt, &context)?;
+                    add_lanes(&scheduler, &engine, &options, &kernels, &doubt, &berths)?;
                 }
                 Ok(grows)
             }
@@ -138,7 +146,7 @@ impl TensorRtModel {
     }
 
     /// What the network alone takes for a batch of this size, over `runs` of its CUDA graph in a row: the limit that
-    /// everything else is compared with.
+    /// everything else is compared with. In memory of its own.
     pub fn network_alone(&self, batch: u32, runs: u32) -> Result<Duration, LoadError> {
         let _current = self.context.enter()?;
         let progress: &mut LoadProgress<'_> = &mut |_, _| std::ops::ControlFlow::Continue(());
@@ -150,9 +158,28 @@ impl TensorRtModel {
             context,
             ..
         } = self;
-        let mut lane = engine.new_lane(batch, options, kernels, doubt, context)?;
+        let berth = Berth {
+            bay: Arc::new(Bay::new(context)?),
+            starts_apart: false,
+        };
+        let mut lane = engine.new_lane(batch, options, kernels, doubt, &berth)?;
         Ok(lane.network_alone(runs)?)
     }
+}
+
+/// Whether batches may come while lanes are made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Starting,
+    Running,
+}
+
+/// For a lane in each bay. What is compiled and loaded for the first of a size, the others have.
+fn berths(bays: &Bays, bays_are: Use) -> [Berth; BATCHES_UNDER_WAY] {
+    std::array::from_fn(|number| Berth {
+        bay: Arc::clone(&bays[number]),
+        starts_apart: number == 0 && bays_are == Use::Running,
+    })
 }
 
 /// Adds as many lanes as batches of an engine can be under way.
@@ -162,21 +189,26 @@ fn add_lanes(
     options: &DetectorOptions,
     kernels: &Arc<SharedKernels>,
     doubt: &Doubt,
-    context: &Context,
+    berths: &[Berth],
 ) -> Result<(), LoadError> {
     let start = Instant::now();
     for batch in engine.sizes() {
-        for bay in 0..BATCHES_UNDER_WAY {
-            let lane = engine.new_lane(batch, options, kernels, doubt, context)?;
+        for (bay, berth) in berths.iter().enumerate() {
+            let lane = engine.new_lane(batch, options, kernels, doubt, berth)?;
             scheduler.add(lane, batch as usize, bay);
         }
     }
     engine.keep_kernels();
     gst::info!(
         CAT,
-        "batches of up to {} took {:?} to prepare",
+        "batches of up to {} took {:?} to prepare, and all batches have {} MiB for tensors and activations",
         engine.max_batch(),
-        start.elapsed()
+        start.elapsed(),
+        berths
+            .iter()
+            .map(|berth| berth.bay.enter().size())
+            .sum::<usize>()
+            >> 20
     );
     Ok(())
 }

@@ -4,6 +4,8 @@
 
 #[path = "sharing/batches.rs"]
 mod batches;
+#[path = "sharing/bays.rs"]
+mod bays;
 #[path = "sharing/cameras.rs"]
 mod cameras;
 #[path = "../common/mod.rs"]
@@ -12,9 +14,14 @@ mod common;
 mod fed;
 #[path = "sharing/gpus.rs"]
 mod gpus;
+#[path = "tensorrt/machine.rs"]
+#[allow(dead_code, reason = "the tests of TensorRT alone use the rest")]
+mod machine;
 #[path = "element/media.rs"]
 #[allow(dead_code, reason = "the tests of one element use the rest")]
 mod media;
+#[path = "sharing/memory.rs"]
+mod memory;
 #[path = "sharing/prepared.rs"]
 mod prepared;
 #[path = "sharing/starts.rs"]

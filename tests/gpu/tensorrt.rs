@@ -19,6 +19,8 @@ mod leak;
 mod leaks;
 #[path = "tensorrt/machine.rs"]
 mod machine;
+#[path = "tensorrt/shared.rs"]
+mod shared;
 
 use machine::{BUNDLED, Gpu, Runner, go_on, largest_difference, onnx_model, picture, prepared};
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cust::memory::DeviceBuffer;
 
+use super::bay::Bay;
 use crate::cuda::context::{Context, InContext};
 use crate::cuda::stream::{Event, Graph, Stream};
 use crate::cuda::texture::FrameTextures;
@@ -55,11 +56,13 @@ pub(super) struct Machine {
     pub textures: FrameTextures,
     pub run: Run,
     pub work: Work,
-    pub finished: Event,
+    pub finished: Arc<Event>,
     pub produced: Event,
     pub stream: Stream,
-    /// The network's inputs and outputs.
-    pub _tensors: Vec<DeviceBuffer<u8>>,
+    /// The inputs that are the same for every frame.
+    pub _constants: Vec<DeviceBuffer<u8>>,
+    /// Where all else lies that the network reads and writes.
+    pub bay: Arc<Bay>,
 }
 
 /// Network and decoding.
@@ -142,7 +145,15 @@ impl Lane for EngineLane {
 
     fn launch(&mut self, jobs: &[Job]) -> Result<(), DetectError> {
         let (_current, machine) = self.machine.enter()?;
-        machine.launch(jobs)
+        let bay = Arc::clone(&machine.bay);
+        let mut turn = bay.enter();
+        let launched = machine.launch(jobs);
+        if launched.is_err() {
+            // The next batch in the bay comes on another stream, and must not meet what is left of this one.
+            let _ = machine.stream.finish(&machine.finished);
+        }
+        turn.end(&machine.finished);
+        launched
     }
 
     fn wait_until_nearly_done(&mut self) -> Result<bool, DetectError> {
@@ -240,12 +251,18 @@ impl Machine {
         Ok(())
     }
 
-    /// Runs the network once, as its own preparations cannot be captured, then captures it.
+    /// Runs the network once, as its own preparations cannot be captured, then captures it. During that run batches of
+    /// others in the bay wait.
     fn prepare(&mut self) -> Result<(), DetectError> {
         let Self { work, stream, .. } = self;
-        // SAFETY: as in `launch`.
-        unsafe { work.enqueue(stream, Stream::mark) }?;
-        stream.finish(&self.finished)?;
+        {
+            let turn = self.bay.enter();
+            turn.wait()?;
+            // SAFETY: as in `launch`.
+            let enqueued = unsafe { work.enqueue(stream, Stream::mark) };
+            stream.finish(&self.finished)?;
+            enqueued?;
+        }
         // SAFETY: as in `launch`; captured work does not run here.
         let captured = stream.capture(|| unsafe { work.enqueue(stream, Stream::mark_in_graph) });
         self.run = match captured {

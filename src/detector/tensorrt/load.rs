@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cust::memory::{CopyDestination, DeviceBuffer};
-
+use super::bay::Berth;
 use super::lane::{EngineLane, Machine, Run, Work};
+use super::tensors::Tensors;
+use crate::cuda::SharedKernels;
 use crate::cuda::context::{Context, driver_version};
+use crate::cuda::driver::is_lost;
 use crate::cuda::stream::{Event, Stream};
 use crate::cuda::texture::FrameTextures;
-use crate::cuda::{CudaError, SharedKernels};
 use crate::decode::Layout;
 use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, OutputTensor, Outputs};
 use crate::detector::adapt::adapt;
@@ -96,35 +97,54 @@ impl LoadedEngine {
         Batches::Each(taken.chain(ends).collect()).sizes()
     }
 
-    /// Room to run batches of one size in, which has run one.
+    /// Room to run batches of one size in, which has run one: in the memory of a bay, the activations too where
+    /// TensorRT lets them.
     pub fn new_lane(
         &self,
         batch: u32,
         options: &DetectorOptions,
         kernels: &Arc<SharedKernels>,
         doubt: &Doubt,
-        context: &Context,
+        berth: &Berth,
     ) -> Result<EngineLane, LoadError> {
         let (layout, _) = self.recognize()?;
-        EngineLane::new(context, layout.clone(), doubt.clone(), || {
-            self.new_machine(batch, &layout, options, kernels)
-        })
+        let lane = |network: tensorrt::Context| {
+            EngineLane::new(berth.bay.context(), layout.clone(), doubt.clone(), || {
+                self.new_machine(network, batch, &layout, options, kernels, berth)
+            })
+        };
+        let sharing = self.engine.new_context_without_memory();
+        match sharing.map_err(LoadError::from).and_then(lane) {
+            // What CUDA refuses, memory mostly, there is no more of elsewhere.
+            Err(error @ (LoadError::TensorRt(_) | LoadError::FirstRun(_))) if !is_lost() => {
+                gst::info!(
+                    CAT,
+                    "batches of {batch} get memory of their own for activations: {error}"
+                );
+                lane(self.engine.new_context()?)
+            }
+            outcome => outcome,
+        }
     }
 
     fn new_machine(
         &self,
+        mut network: tensorrt::Context,
         batch: u32,
         layout: &Layout,
         options: &DetectorOptions,
         kernels: &Arc<SharedKernels>,
+        berth: &Berth,
     ) -> Result<Machine, LoadError> {
         let tensors = self.engine.tensors();
         let (input, element, geometry) = image_input(tensors)?;
-        let mut network = self.engine.new_context()?;
         network.set_batch(batch)?;
         let batch = batch as usize;
-        let (mut memory, addresses) = allocate(tensors, &mut network)?;
-        fill_constants(tensors, geometry, &mut memory)?;
+        let memory = Tensors::new(tensors, input, geometry, &network)?;
+        if berth.starts_apart {
+            memory.run_apart(&mut network, berth.bay.context())?;
+        }
+        let addresses = memory.settle(&mut network, &berth.bay)?;
         let device_outputs = device_outputs(layout, geometry, tensors, &network, &addresses)?;
         let tensor = InputTensor {
             address: addresses[input],
@@ -151,10 +171,11 @@ impl LoadedEngine {
                 nearly: Event::new()?,
                 marked: false,
             },
-            finished: Event::new()?,
+            finished: Arc::new(Event::new()?),
             produced: Event::new()?,
             stream: Stream::new()?,
-            _tensors: memory,
+            _constants: memory.into_constants(),
+            bay: Arc::clone(&berth.bay),
         })
     }
 
@@ -290,7 +311,7 @@ fn choose_precision(
     })
 }
 
-fn spec_of(tensor: &TensorSpec) -> engine::TensorSpec {
+pub(super) fn spec_of(tensor: &TensorSpec) -> engine::TensorSpec {
     engine::TensorSpec {
         name: tensor.name.clone(),
         element: element_type(tensor.data_type),
@@ -328,60 +349,6 @@ fn image_input(tensors: &[TensorSpec]) -> Result<(usize, Element, InputGeometry)
         _ => return Err(unsuitable()),
     };
     Ok((positions[image], element, geometry))
-}
-
-/// Writes the inputs whose values are the same for every frame.
-fn fill_constants(
-    tensors: &[TensorSpec],
-    geometry: InputGeometry,
-    memory: &mut [DeviceBuffer<u8>],
-) -> Result<(), LoadError> {
-    for (tensor, memory) in tensors.iter().zip(memory).filter(|(t, _)| t.is_input) {
-        let Some(values) = engine::constant_input(&spec_of(tensor), geometry) else {
-            continue;
-        };
-        let one: Vec<u8> = match tensor.data_type {
-            DataType::I64 => values
-                .iter()
-                .flat_map(|v| (*v as i64).to_ne_bytes())
-                .collect(),
-            _ => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
-        };
-        let all: Vec<u8> = one.iter().copied().cycle().take(memory.len()).collect();
-        memory
-            .copy_from(&all)
-            .map_err(CudaError::during("cuMemcpyHtoD"))?;
-    }
-    Ok(())
-}
-
-/// Memory for every tensor at the batch that is set, and its address.
-fn allocate(
-    tensors: &[TensorSpec],
-    network: &mut tensorrt::Context,
-) -> Result<(Vec<DeviceBuffer<u8>>, Vec<u64>), LoadError> {
-    let mut memory = Vec::with_capacity(tensors.len());
-    let mut addresses = Vec::with_capacity(tensors.len());
-    for (index, tensor) in tensors.iter().enumerate() {
-        let shape = network.shape(index);
-        let elements = shape
-            .iter()
-            .try_fold(1usize, |all, &size| {
-                all.checked_mul(usize::try_from(size).ok()?)
-            })
-            .ok_or_else(|| LoadError::OpenShape {
-                tensor: spec_of(tensor).to_string(),
-            })?;
-        let bytes = (elements * tensor.data_type.size()).max(1);
-        let buffer = DeviceBuffer::zeroed(bytes).map_err(CudaError::during("cuMemAlloc"))?;
-        let address = buffer.as_device_ptr().as_raw();
-        // SAFETY: the buffer has the tensor's size at the largest batch, is aligned as all allocations are, and is
-        // kept beside the context.
-        unsafe { network.set_address(index, address) }?;
-        memory.push(buffer);
-        addresses.push(address);
-    }
-    Ok((memory, addresses))
 }
 
 /// What the decoding kernels read.

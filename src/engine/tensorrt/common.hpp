@@ -23,6 +23,8 @@
 #define IS_CLEANED_UP (NV_TENSORRT_MAJOR >= 11 || (IS_RTX && NV_TENSORRT_MINOR >= 5))
 #define IS_STRONGLY_TYPED (IS_RTX || NV_TENSORRT_MAJOR >= 11)
 #define HAS_PROGRESS_MONITOR (IS_RTX || NV_TENSORRT_MAJOR >= 10)
+// TensorRT 10 has such calls since 10.1, but those without a size in all of its releases.
+#define HAS_SIZED_MEMORY (IS_RTX || NV_TENSORRT_MAJOR >= 11)
 
 namespace {
 

@@ -144,6 +144,19 @@ impl Engine {
     /// # Errors
     /// [`TensorRtError::Load`], mostly because the GPU's memory is full.
     pub fn new_context(&self) -> Result<Context, TensorRtError> {
+        self.context(true)
+    }
+
+    /// As [`Engine::new_context`], but without memory for activations: it must be given some by
+    /// [`Context::set_memory`] before it runs. Contexts that never run at the same time may have the same.
+    ///
+    /// # Errors
+    /// [`TensorRtError::Load`], also where TensorRT cannot do this.
+    pub fn new_context_without_memory(&self) -> Result<Context, TensorRtError> {
+        self.context(false)
+    }
+
+    fn context(&self, own_memory: bool) -> Result<Context, TensorRtError> {
         let Loaded { shim, engine, .. } = &*self.loaded;
         let smallest = self.batches().map(|batches| *batches.start()).min();
         let batch = smallest.unwrap_or(1);
@@ -152,10 +165,13 @@ impl Engine {
         let mut message = ShimMessage::empty();
         log::take_first_error();
         // SAFETY: the engine is loaded and has this profile.
-        let context = unsafe { (shim.create_context)(engine.as_ptr(), profile, &mut message) };
+        let context = unsafe {
+            (shim.create_context)(engine.as_ptr(), profile, own_memory.into(), &mut message)
+        };
         let mut context = Context {
             context: handle(context, &message, TensorRtError::Load)?,
             profile,
+            own_memory,
             loaded: Arc::clone(&self.loaded),
         };
         wait_for_the_default_stream()?;
@@ -239,6 +255,7 @@ pub fn split_metadata(file: &[u8]) -> (Option<&str>, &[u8]) {
 pub struct Context {
     context: NonNull<c_void>,
     profile: i32,
+    own_memory: bool,
     loaded: Arc<Loaded>,
 }
 
@@ -318,6 +335,43 @@ impl Context {
             )
         };
         sizes[..usize::try_from(rank).unwrap_or(0)].to_vec()
+    }
+
+    /// Bytes for activations that the context needs at the batch set last; none where it has memory of its own.
+    pub fn memory_size(&self) -> Option<usize> {
+        if self.own_memory {
+            return None;
+        }
+        let Loaded { shim, engine, .. } = &*self.loaded;
+        // SAFETY: the engine is loaded and has this profile.
+        let bytes = unsafe { (shim.memory_size)(engine.as_ptr(), self.profile) };
+        Some(usize::try_from(bytes).unwrap_or(0))
+    }
+
+    /// Where activations lie from the next [`Context::enqueue`] on, in a context without memory of its own.
+    ///
+    /// # Safety
+    /// `address` is device memory of the current GPU, aligned to 512 bytes, of `bytes` bytes, no less than
+    /// [`Context::memory_size`]. It lives as long as work enqueued with it runs, and nothing else uses it then.
+    ///
+    /// # Errors
+    /// [`TensorRtError::Run`] with TensorRT's reason.
+    pub unsafe fn set_memory(&mut self, address: u64, bytes: usize) -> Result<(), TensorRtError> {
+        log::take_first_error();
+        // SAFETY: the context is alive; the memory is the caller's promise.
+        unsafe {
+            (self.loaded.shim.set_memory)(
+                self.context.as_ptr(),
+                address as *mut c_void,
+                i64::try_from(bytes).unwrap_or(i64::MAX),
+            );
+        }
+        // The log is all that says whether it was taken.
+        log::take_first_error().map_or(Ok(()), |error| {
+            Err(TensorRtError::Run(format!(
+                "it refuses its memory: {error}"
+            )))
+        })
     }
 
     /// Where a tensor lies from the next [`Context::enqueue`] on.

@@ -146,8 +146,24 @@ int32_t runtime_cache([[maybe_unused]] void *handle, [[maybe_unused]] ShimBlob *
 #endif
 }
 
-IExecutionContext *make_context(Engine &engine, [[maybe_unused]] Context &context) noexcept
+int64_t memory_size(void *handle, [[maybe_unused]] int32_t profile) noexcept
 {
+    ICudaEngine const &engine = *static_cast<Engine *>(handle)->engine;
+#if HAS_SIZED_MEMORY
+    return engine.getDeviceMemorySizeForProfileV2(profile);
+#elif NV_TENSORRT_MAJOR >= 10
+    return static_cast<int64_t>(engine.getDeviceMemorySizeForProfile(profile));
+#else
+    return static_cast<int64_t>(engine.getDeviceMemorySize());
+#endif
+}
+
+IExecutionContext *make_context(Engine &engine, [[maybe_unused]] Context &context, bool own_memory) noexcept
+{
+#if IS_RTX || NV_TENSORRT_MAJOR >= 10
+    ExecutionContextAllocationStrategy const strategy
+        = own_memory ? ExecutionContextAllocationStrategy::kSTATIC : ExecutionContextAllocationStrategy::kUSER_MANAGED;
+#endif
 #if IS_RTX
     context.config.reset(engine.engine->createRuntimeConfig());
     if (!context.config || !context.config->setRuntimeCache(*engine.cache))
@@ -155,10 +171,13 @@ IExecutionContext *make_context(Engine &engine, [[maybe_unused]] Context &contex
     // Kernels for a batch that is one of several are compiled before its first run, so that a CUDA graph captured
     // after that holds the fast ones.
     context.config->setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy::kEAGER);
-    context.config->setExecutionContextAllocationStrategy(ExecutionContextAllocationStrategy::kSTATIC);
+    context.config->setExecutionContextAllocationStrategy(strategy);
     return engine.engine->createExecutionContext(context.config.get());
+#elif NV_TENSORRT_MAJOR >= 10
+    return engine.engine->createExecutionContext(strategy);
 #else
-    return engine.engine->createExecutionContext();
+    return own_memory ? engine.engine->createExecutionContext()
+                      : engine.engine->createExecutionContextWithoutDeviceMemory();
 #endif
 }
 
@@ -171,13 +190,13 @@ int32_t set_profile(void *handle, int32_t profile) noexcept
     return done ? SHIM_OK : SHIM_FAILED;
 }
 
-void *create_context(void *handle, int32_t profile, ShimMessage *message) noexcept
+void *create_context(void *handle, int32_t profile, int32_t own_memory, ShimMessage *message) noexcept
 {
     return guarded<void *>(message, nullptr, [&]() -> void * {
         Owned<Context> context(new (std::nothrow) Context);
         if (!context)
             return nullptr;
-        context->context.reset(make_context(*static_cast<Engine *>(handle), *context));
+        context->context.reset(make_context(*static_cast<Engine *>(handle), *context, own_memory != 0));
         if (!context->context || set_profile(context.get(), profile) != SHIM_OK)
             return nullptr;
         return context.release();
@@ -187,6 +206,15 @@ void *create_context(void *handle, int32_t profile, ShimMessage *message) noexce
 void destroy_context(void *handle) noexcept
 {
     delete static_cast<Context *>(handle);
+}
+
+void set_memory(void *handle, void *memory, [[maybe_unused]] int64_t size) noexcept
+{
+#if HAS_SIZED_MEMORY
+    context_of(handle).setDeviceMemoryV2(memory, size);
+#else
+    context_of(handle).setDeviceMemory(memory);
+#endif
 }
 
 int32_t set_shape(void *handle, char const *name, int64_t const *dimensions, int32_t rank) noexcept
@@ -252,8 +280,10 @@ extern "C" Shim const RSDETECTNET_SHIM = {
     profile_count,
     tensor,
     runtime_cache,
+    memory_size,
     create_context,
     destroy_context,
+    set_memory,
     set_profile,
     set_shape,
     shape,

@@ -109,9 +109,14 @@ typedef struct {
     // Kernels compiled so far (TensorRT-RTX); SHIM_FAILED where there is no such thing.
     int32_t (*runtime_cache)(void *engine, ShimBlob *blob);
 
-    // Profiles are set by work on the default stream, which must be done before the context runs.
-    void *(*create_context)(void *engine, int32_t profile, ShimMessage *message);
+    // Bytes for activations that contexts of a profile need; not above 0: none, or TensorRT does not say.
+    int64_t (*memory_size)(void *engine, int32_t profile);
+
+    // Profiles are set by work on the default stream, which must be done before the context runs. A context without
+    // memory of its own must be given some for activations before it runs.
+    void *(*create_context)(void *engine, int32_t profile, int32_t own_memory, ShimMessage *message);
     void (*destroy_context)(void *context);
+    void (*set_memory)(void *context, void *memory, int64_t size); // what is wrong with it is in the log alone
     int32_t (*set_profile)(void *context, int32_t profile);
     int32_t (*set_shape)(void *context, const char *name, const int64_t *dimensions, int32_t rank);
     int32_t (*shape)(void *context, const char *name, int64_t *dimensions); // the rank; -1: unknown

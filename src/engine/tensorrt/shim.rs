@@ -158,9 +158,16 @@ pub struct Shim {
         unsafe extern "C" fn(engine: *mut c_void, index: i32, profile: i32, *mut ShimTensor) -> i32,
     pub runtime_cache: unsafe extern "C" fn(engine: *mut c_void, *mut ShimBlob) -> i32,
 
-    pub create_context:
-        unsafe extern "C" fn(engine: *mut c_void, profile: i32, *mut ShimMessage) -> *mut c_void,
+    pub memory_size: unsafe extern "C" fn(engine: *mut c_void, profile: i32) -> i64,
+
+    pub create_context: unsafe extern "C" fn(
+        engine: *mut c_void,
+        profile: i32,
+        own_memory: i32,
+        *mut ShimMessage,
+    ) -> *mut c_void,
     pub destroy_context: unsafe extern "C" fn(context: *mut c_void),
+    pub set_memory: unsafe extern "C" fn(context: *mut c_void, memory: *mut c_void, size: i64),
     pub set_profile: unsafe extern "C" fn(context: *mut c_void, profile: i32) -> i32,
     pub set_shape: unsafe extern "C" fn(
         context: *mut c_void,

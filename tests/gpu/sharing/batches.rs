@@ -10,7 +10,9 @@ use gstrsdetectnet::Detection;
 use gstrsdetectnet::cuda::context::Context;
 use gstrsdetectnet::cuda::driver::check;
 use gstrsdetectnet::decode::Selection;
-use gstrsdetectnet::detector::{Backend, Detector, DetectorOptions, Frames, Precision, Search};
+use gstrsdetectnet::detector::{
+    Backend, Detector, DetectorOptions, Frames, Precision, Request, Search,
+};
 use gstrsdetectnet::frame::buffer::{FrameShape, SYSTEM_FORMATS};
 use gstrsdetectnet::frame::{DeviceFrame, DevicePlane, DeviceStorage};
 
@@ -18,19 +20,19 @@ use crate::common::init;
 use crate::media::{PICTURES, picture, shared_cache};
 use crate::prepared;
 
-const MOST: usize = 32;
+pub const MOST: usize = 32;
 const THRESHOLD: f32 = 0.2;
 
 /// How far a detection may be from what the frame gives alone.
-struct Tolerance {
-    iou: f32,
-    confidence: f32,
+pub struct Tolerance {
+    pub iou: f32,
+    pub confidence: f32,
 }
 
 /// A frame on the GPU, and its memory.
-struct Uploaded {
-    name: String,
-    frame: DeviceFrame,
+pub struct Uploaded {
+    pub name: String,
+    pub frame: DeviceFrame,
     _planes: Vec<DeviceBuffer<u8>>,
 }
 
@@ -66,7 +68,7 @@ fn upload(name: &str, format: VideoFormat) -> Uploaded {
     }
 }
 
-fn load(precision: Precision, batch_size: u32, instance: &str) -> Detector {
+pub fn load(precision: Precision, batch_size: u32, instance: &str) -> Detector {
     let options = DetectorOptions {
         model: "ssd-mobilenet-v2".into(),
         backend: Backend::TensorRt,
@@ -79,7 +81,25 @@ fn load(precision: Precision, batch_size: u32, instance: &str) -> Detector {
     Detector::load(&options, None, &mut |_, _| ControlFlow::Continue(())).unwrap()
 }
 
-fn detect(detector: &Detector, frames: &[DeviceFrame]) -> Vec<Vec<Detection>> {
+/// Frames of all pictures and formats, as many as run together at most.
+pub fn upload_all() -> Vec<Uploaded> {
+    let colored = SYSTEM_FORMATS
+        .into_iter()
+        .filter(|format| *format != VideoFormat::Gray8);
+    let frames = colored.flat_map(|format| PICTURES.map(|name| upload(name, format)));
+    let frames: Vec<_> = frames.take(MOST).collect();
+    assert!(frames.len() > MOST / 2, "there are too few formats");
+    // SAFETY: a context is current. The wait is for streams that do not wait for the one of the copies.
+    check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() }).unwrap();
+    frames
+}
+
+pub fn detect(detector: &Detector, frames: &[DeviceFrame]) -> Vec<Vec<Detection>> {
+    submit(detector, frames).wait().unwrap().1
+}
+
+/// Has frames inspected, which must live until the request has been waited for.
+pub fn submit(detector: &Detector, frames: &[DeviceFrame]) -> Request {
     let selection = Selection {
         thresholds: vec![THRESHOLD; detector.labels().as_slice().len()],
         iou_threshold: 0.5,
@@ -94,12 +114,11 @@ fn detect(detector: &Detector, frames: &[DeviceFrame]) -> Vec<Vec<Detection>> {
         frames,
         pending: None,
     };
-    let request = detector.submit(frames, &search, Vec::new()).unwrap();
-    request.wait().unwrap().1
+    detector.submit(frames, &search, Vec::new()).unwrap()
 }
 
 /// Asserts that both found the same; what lies so near to the threshold that the tolerance decides may be missing.
-fn assert_same(what: &str, batch: &[Detection], alone: &[Detection], tolerance: &Tolerance) {
+pub fn assert_same(what: &str, batch: &[Detection], alone: &[Detection], tolerance: &Tolerance) {
     let same = |a: &Detection, b: &Detection| {
         a.class_id == b.class_id
             && (a.confidence - b.confidence).abs() <= tolerance.confidence
@@ -125,14 +144,7 @@ fn frames_of_all_sizes_and_formats_give_in_one_batch_what_they_give_alone() {
     init();
     let context = Context::primary(0).unwrap();
     let _current = context.enter().unwrap();
-    let colored = SYSTEM_FORMATS
-        .into_iter()
-        .filter(|format| *format != VideoFormat::Gray8);
-    let frames = colored.flat_map(|format| PICTURES.map(|name| upload(name, format)));
-    let frames: Vec<_> = frames.take(MOST).collect();
-    assert!(frames.len() > MOST / 2, "there are too few formats");
-    // SAFETY: a context is current. The wait is for streams that do not wait for the one of the copies.
-    check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() }).unwrap();
+    let frames = upload_all();
     let device_frames: Vec<_> = frames.iter().map(|uploaded| uploaded.frame).collect();
 
     let fp32 = Tolerance {

@@ -102,7 +102,11 @@ impl Drop for Runner {
 
 impl Runner {
     pub fn new(engine: &Engine, batch: u32) -> Self {
-        let mut context = engine.new_context().unwrap();
+        Self::of(engine, engine.new_context().unwrap(), batch)
+    }
+
+    /// With a context for batches of this size. Activations of one without memory of its own have no place yet.
+    pub fn of(engine: &Engine, mut context: Context, batch: u32) -> Self {
         context.set_batch(batch).unwrap();
         let batch = batch as usize;
         let mut tensors = Vec::new();
@@ -125,6 +129,21 @@ impl Runner {
             finished: Event::new().unwrap(),
             tensors,
         }
+    }
+
+    /// Bytes for the activations of a context without memory of its own.
+    pub fn need(&self) -> usize {
+        self.context.memory_size().unwrap()
+    }
+
+    /// Has activations lie there from now on.
+    ///
+    /// # Safety
+    /// So many bytes are there as long as the runner is used, and nobody uses them while it runs.
+    pub unsafe fn settle(&mut self, address: u64, bytes: usize) {
+        self.finish();
+        // SAFETY: the caller's promise.
+        unsafe { self.context.set_memory(address, bytes) }.unwrap();
     }
 
     /// Values of one image of the input.
