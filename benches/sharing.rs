@@ -1,31 +1,95 @@
-//! What it costs the host that many streams share an engine: CPU time of a frame by the scheduler alone, with an
-//! engine that only takes its time.
+//! How well many streams share an engine, by the scheduler alone: with an engine that only takes its time, how near
+//! it comes to full batches one after the other, and what a frame costs the host.
 //!
 //!     cargo bench --bench sharing [-- SECONDS]
 //!
-//! Each stream has a thread and two frames under way, as the element has on a GPU.
+//! Each stream has a thread and two frames under way, as the element has on a GPU. The engine takes the time that
+//! TensorRT was measured to take on an H100; batches that run at once share it.
 
 #[path = "common/cpu_time.rs"]
 mod cpu_time;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cpu_time::cpu_time;
 use gstrsdetectnet::detector::scheduler::{Lane, MAX_BATCH, Scheduler, Seats};
 
-/// What a batch takes: that of a small network and of a larger one, a frame in full batches.
-const FRAME_TIMES: [Duration; 2] = [Duration::from_micros(36), Duration::from_micros(130)];
-const STREAMS: [usize; 4] = [1, 8, 32, 64];
+/// What a batch takes, and each frame in it besides.
+struct Network {
+    name: &'static str,
+    batch: Duration,
+    frame: Duration,
+}
+
+const NETWORKS: [Network; 2] = [
+    Network {
+        name: "ssd-mobilenet-v2",
+        batch: Duration::from_micros(220),
+        frame: Duration::from_micros(29),
+    },
+    Network {
+        name: "yolov5s",
+        batch: Duration::from_micros(300),
+        frame: Duration::from_micros(122),
+    },
+];
+/// What is left of a batch when it is nearly done.
+const END: Duration = Duration::from_micros(50);
+const STREAMS: [usize; 5] = [1, 8, 16, 32, 64];
 const UNDER_WAY: usize = 2;
 
+/// Runs all batches that there are at once, each the slower.
+#[derive(Default)]
+struct Engine {
+    /// By lane.
+    left: Vec<Duration>,
+    looked_at: Option<Instant>,
+}
+
+impl Engine {
+    /// Lets the time pass that has passed.
+    fn go_on(&mut self) {
+        let now = Instant::now();
+        let mut passed = now - self.looked_at.replace(now).unwrap_or(now);
+        while let Some(shortest) = self.left.iter().filter(|l| !l.is_zero()).min().copied() {
+            let running = self.left.iter().filter(|l| !l.is_zero()).count() as u32;
+            let step = shortest.min(passed / running);
+            if step.is_zero() {
+                return;
+            }
+            for left in self.left.iter_mut().filter(|l| !l.is_zero()) {
+                *left -= step;
+            }
+            passed -= step * running;
+        }
+    }
+}
+
 struct Idler {
-    frame_time: Duration,
-    frames: u32,
+    number: usize,
+    network: &'static Network,
+    engine: Arc<Mutex<Engine>>,
     batches: Arc<AtomicU64>,
+}
+
+impl Idler {
+    fn wait_for(&self, end: Duration) {
+        loop {
+            let left = {
+                let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+                engine.go_on();
+                engine.left[self.number].saturating_sub(end)
+            };
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left);
+        }
+    }
 }
 
 impl Lane for Idler {
@@ -34,17 +98,20 @@ impl Lane for Idler {
     type Error = ();
 
     fn launch(&mut self, jobs: &[()]) -> Result<(), ()> {
-        self.frames = jobs.len() as u32;
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        engine.go_on();
+        engine.left[self.number] = self.network.batch + self.network.frame * jobs.len() as u32;
         self.batches.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     fn wait_until_nearly_done(&mut self) -> Result<bool, ()> {
-        Ok(false)
+        self.wait_for(END);
+        Ok(true)
     }
 
     fn wait(&mut self, _alone: bool) -> Result<(), ()> {
-        thread::sleep(self.frame_time * self.frames);
+        self.wait_for(Duration::ZERO);
         Ok(())
     }
 
@@ -54,21 +121,32 @@ impl Lane for Idler {
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
     let seconds = arguments.next().and_then(|s| s.parse().ok()).unwrap_or(2.0);
-    println!("streams  frame time   frames/s  in a batch  CPU of a frame");
-    for frame_time in FRAME_TIMES {
+    println!("         network streams   frames/s   ratio  in a batch  CPU of a frame");
+    for network in &NETWORKS {
+        let limit =
+            MAX_BATCH as f64 / (network.batch + network.frame * MAX_BATCH as u32).as_secs_f64();
         for streams in STREAMS {
             let batches = Arc::new(AtomicU64::new(0));
+            let engine = Arc::<Mutex<Engine>>::default();
             let scheduler = Arc::<Scheduler<Idler>>::default();
+            let mut lanes = 0;
             for bay in 0..2 {
                 for capacity in [1, 2, 4, 8, 16, MAX_BATCH] {
                     let lane = Idler {
-                        frame_time,
-                        frames: 0,
+                        number: lanes,
+                        network,
+                        engine: Arc::clone(&engine),
                         batches: Arc::clone(&batches),
                     };
                     scheduler.add(lane, capacity, bay);
+                    lanes += 1;
                 }
             }
+            engine
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .left
+                .resize(lanes, Duration::ZERO);
             let (stop, frames) = (AtomicBool::new(false), AtomicU64::new(0));
             let (start, cpu) = (Instant::now(), cpu_time(libc::RUSAGE_SELF));
             thread::scope(|scope| {
@@ -96,9 +174,11 @@ fn main() {
             });
             let frames = frames.into_inner().max(1);
             let cpu = cpu_time(libc::RUSAGE_SELF) - cpu;
+            let rate = frames as f64 / start.elapsed().as_secs_f64();
             println!(
-                "{streams:>7} {frame_time:>11.0?} {:>10.0} {:>11.1} {:>15.1?}",
-                frames as f64 / start.elapsed().as_secs_f64(),
+                "{:>16} {streams:>7} {rate:>10.0} {:>7.2} {:>11.1} {:>15.1?}",
+                network.name,
+                rate / limit,
                 frames as f64 / batches.load(Ordering::Relaxed).max(1) as f64,
                 cpu / frames as u32,
             );

@@ -14,6 +14,7 @@ pub struct Growth {
     wanted: Arc<AtomicU32>,
     cancelled: Arc<AtomicBool>,
     thread: Mutex<Thread>,
+    next: fn(u32) -> u32,
 }
 
 struct Thread {
@@ -32,9 +33,10 @@ struct Made {
 }
 
 impl Growth {
-    /// There is an engine for batches up to `largest`.
-    pub fn new(largest: u32) -> Self {
+    /// There is an engine for batches up to `largest`; `next` says which size comes after one.
+    pub fn new(largest: u32, next: fn(u32) -> u32) -> Self {
         Self {
+            next,
             wanted: Arc::new(AtomicU32::new(largest)),
             cancelled: Arc::default(),
             thread: Mutex::new(Thread {
@@ -69,9 +71,10 @@ impl Growth {
         }
         let (wanted, cancelled) = (Arc::clone(&self.wanted), Arc::clone(&self.cancelled));
         let (progress, make) = (Arc::clone(&thread.progress), maker());
+        let next = self.next;
         let started = std::thread::Builder::new()
             .name("rsdetectnet-grow".into())
-            .spawn(move || grow(&wanted, &cancelled, &progress, make));
+            .spawn(move || grow(&wanted, &cancelled, &progress, next, make));
         match started {
             Ok(running) => thread.running = Some(running),
             Err(error) => {
@@ -82,11 +85,12 @@ impl Growth {
     }
 }
 
-/// Makes one engine after the other, of sizes that are powers of two.
+/// Makes one engine after the other, each of the next size.
 fn grow(
     wanted: &AtomicU32,
     cancelled: &AtomicBool,
     progress: &Mutex<Made>,
+    next: fn(u32) -> u32,
     mut make: impl FnMut(u32, &mut LoadProgress<'_>) -> Result<bool, LoadError>,
 ) {
     loop {
@@ -96,7 +100,7 @@ fn grow(
                 made.looks = false;
                 return;
             }
-            (made.size + 1).next_power_of_two()
+            next(made.size)
         };
         let outcome = make(size, &mut |_, _| match cancelled.load(Ordering::Acquire) {
             true => ControlFlow::Break(()),

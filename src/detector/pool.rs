@@ -79,7 +79,7 @@ impl HostModel {
             doubt,
             most_copies: most_copies.min(threads),
             inspection: Mutex::default(),
-            growth: Growth::new(1),
+            growth: Growth::new(1, |copies| copies * 2),
             desks: Arc::new(Desks::new(Box::new(wide), threads)),
         })
     }

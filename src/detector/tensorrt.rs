@@ -27,7 +27,7 @@ use crate::cuda::context::Context;
 use crate::cuda::{Kernels, SharedKernels};
 use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::engine::tensorrt::Batches;
+use crate::engine::tensorrt::{Batches, size_after};
 use crate::frame::{DeviceFrame, PendingStream};
 use crate::region::Part;
 use crate::{cuda::planes, lock};
@@ -81,7 +81,7 @@ impl TensorRtModel {
             expected: AtomicUsize::new(0),
             kernels,
             doubt,
-            growth: Growth::new(most),
+            growth: Growth::new(most, size_after),
             scheduler,
             bays,
             context: context.clone(),

@@ -77,7 +77,7 @@ pub(super) struct Work {
     pub forked: Event,
     pub joined: Event,
     /// The network has run, and only the decoding is left.
-    pub nearly: Event,
+    pub nearly: Arc<Event>,
     /// Whether the driver knows how to mark that.
     pub marked: bool,
 }
@@ -228,14 +228,25 @@ impl Machine {
         let launch = self.preprocessor.batch(&self.slots)?;
         // SAFETY: the context is current; frames, tensors and stream live until the batch has been waited for.
         unsafe { launch.launch(&self.work.kernels, self.stream.raw()) }?;
-        // SAFETY: the lane owns all memory and waits for the stream before it uses or frees any of it.
-        unsafe {
-            match &mut self.run {
-                Run::Captured(graph) => graph.launch(&self.stream)?,
-                Run::Plain => self.work.enqueue(&self.stream, Stream::mark)?,
+        let Self {
+            bay,
+            run,
+            stream,
+            work,
+            finished,
+            ..
+        } = self;
+        bay.networks().in_order(stream, || {
+            // SAFETY: the lane owns all memory and waits for the stream before it uses or frees any of it.
+            unsafe {
+                match run {
+                    Run::Captured(graph) => graph.launch(stream)?,
+                    Run::Plain => work.enqueue(stream, Stream::mark)?,
+                }
             }
-        }
-        Ok(self.stream.mark(&self.finished)?)
+            Ok::<_, DetectError>(work.marked.then(|| Arc::clone(&work.nearly)))
+        })?;
+        Ok(stream.mark(finished)?)
     }
 
     /// Sleeps while the network runs, and has the host awake when the decoding ends: to be woken takes as long as that.

@@ -42,14 +42,25 @@ pub enum Batches {
     Each(Vec<u32>),
 }
 
+/// The next larger batch that is worth having: powers of two, and from 8 on what is halfway between, as a network takes
+/// the time of a full batch.
+pub fn size_after(size: u32) -> u32 {
+    let power = (size + 1).next_power_of_two();
+    let halfway = power / 4 * 3;
+    match size >= 8 && halfway > size {
+        true => halfway,
+        false => power,
+    }
+}
+
 impl Batches {
-    /// The sizes that are worth a CUDA graph of their own: the powers of two and the largest, or those that were named.
-    /// Ascending.
+    /// The sizes that are worth a CUDA graph of their own: those that [`size_after`] gives and the largest, or those
+    /// that were named. Ascending.
     pub fn sizes(&self) -> Vec<u32> {
         let mut sizes = match self {
             Self::UpTo(largest) => {
-                let powers = (0..u32::BITS).map(|exponent| 1 << exponent);
-                let smaller = powers.take_while(|size| size < largest);
+                let all = std::iter::successors(Some(1), |size| Some(size_after(*size)));
+                let smaller = all.take_while(|size| size < largest);
                 smaller.chain([*largest]).collect()
             }
             Self::Each(sizes) => sizes.clone(),
@@ -317,7 +328,7 @@ mod tests {
         assert_eq!(profiles(&each, false), [(1, 1), (2, 2), (8, 8)]);
         assert_eq!(profiles(&each, true), [(8, 8)]);
         assert_eq!(Batches::UpTo(1).sizes(), [1]);
-        assert_eq!(Batches::UpTo(32).sizes(), [1, 2, 4, 8, 16, 32]);
+        assert_eq!(Batches::UpTo(32).sizes(), [1, 2, 4, 8, 12, 16, 24, 32]);
     }
 
     #[test]

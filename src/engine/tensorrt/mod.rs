@@ -25,7 +25,9 @@ mod shim;
 mod tensor;
 mod version;
 
-pub use builder::{Batches, BuildOptions, DeviceIdentity, OnnxModel, Precision, Progress, build};
+pub use builder::{
+    Batches, BuildOptions, DeviceIdentity, OnnxModel, Precision, Progress, build, size_after,
+};
 pub use cache::{CacheError, EngineCache, EngineKey, Entry, KeptEngine};
 pub use engine::{Context, Engine, LoadOptions, split_metadata};
 pub use error::TensorRtError;
