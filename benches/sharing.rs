@@ -11,12 +11,13 @@ mod cpu_time;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cpu_time::cpu_time;
 use gstrsdetectnet::detector::scheduler::{Lane, MAX_BATCH, Scheduler, Seats};
+use gstrsdetectnet::engine::tensorrt::Batches;
 
 /// What a batch takes, and each frame in it besides.
 struct Network {
@@ -37,8 +38,6 @@ const NETWORKS: [Network; 2] = [
         frame: Duration::from_micros(122),
     },
 ];
-/// What is left of a batch when it is nearly done.
-const END: Duration = Duration::from_micros(50);
 const STREAMS: [usize; 5] = [1, 8, 16, 32, 64];
 const UNDER_WAY: usize = 2;
 
@@ -55,40 +54,35 @@ impl Engine {
     fn go_on(&mut self) {
         let now = Instant::now();
         let mut passed = now - self.looked_at.replace(now).unwrap_or(now);
-        while let Some(shortest) = self.left.iter().filter(|l| !l.is_zero()).min().copied() {
-            let running = self.left.iter().filter(|l| !l.is_zero()).count() as u32;
-            let step = shortest.min(passed / running);
+        loop {
+            let running = || self.left.iter().filter(|left| !left.is_zero());
+            let batches = running().count() as u32;
+            let Some(shortest) = running().min().copied() else {
+                return;
+            };
+            let step = shortest.min(passed / batches);
             if step.is_zero() {
                 return;
             }
-            for left in self.left.iter_mut().filter(|l| !l.is_zero()) {
-                *left -= step;
+            for left in self.left.iter_mut() {
+                *left = left.saturating_sub(step);
             }
-            passed -= step * running;
+            passed -= step * batches;
         }
     }
 }
 
 struct Idler {
     number: usize,
+    capacity: u32,
     network: &'static Network,
     engine: Arc<Mutex<Engine>>,
     batches: Arc<AtomicU64>,
 }
 
 impl Idler {
-    fn wait_for(&self, end: Duration) {
-        loop {
-            let left = {
-                let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-                engine.go_on();
-                engine.left[self.number].saturating_sub(end)
-            };
-            if left.is_zero() {
-                return;
-            }
-            thread::sleep(left);
-        }
+    fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,22 +91,26 @@ impl Lane for Idler {
     type Output = ();
     type Error = ();
 
-    fn launch(&mut self, jobs: &[()]) -> Result<(), ()> {
-        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+    fn launch(&mut self, _jobs: &[()]) -> Result<(), ()> {
+        let mut engine = self.engine();
         engine.go_on();
-        engine.left[self.number] = self.network.batch + self.network.frame * jobs.len() as u32;
+        engine.left[self.number] = self.network.batch + self.network.frame * self.capacity;
         self.batches.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    fn wait_until_nearly_done(&mut self) -> Result<bool, ()> {
-        self.wait_for(END);
-        Ok(true)
-    }
-
     fn wait(&mut self, _alone: bool) -> Result<(), ()> {
-        self.wait_for(Duration::ZERO);
-        Ok(())
+        loop {
+            let left = {
+                let mut engine = self.engine();
+                engine.go_on();
+                engine.left[self.number]
+            };
+            if left.is_zero() {
+                return Ok(());
+            }
+            thread::sleep(left);
+        }
     }
 
     fn collect(&mut self, _index: usize, (): &mut ()) {}
@@ -131,14 +129,15 @@ fn main() {
             let scheduler = Arc::<Scheduler<Idler>>::default();
             let mut lanes = 0;
             for bay in 0..2 {
-                for capacity in [1, 2, 4, 8, 16, MAX_BATCH] {
+                for capacity in Batches::UpTo(MAX_BATCH as u32).sizes() {
                     let lane = Idler {
                         number: lanes,
+                        capacity,
                         network,
                         engine: Arc::clone(&engine),
                         batches: Arc::clone(&batches),
                     };
-                    scheduler.add(lane, capacity, bay);
+                    scheduler.add(lane, capacity as usize, bay);
                     lanes += 1;
                 }
             }

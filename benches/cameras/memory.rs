@@ -54,10 +54,7 @@ impl Stream {
             source,
             sink,
             caps: samples[0].caps_owned().ok_or("no caps")?,
-            frames: samples
-                .iter()
-                .filter_map(|sample| sample.buffer_owned())
-                .collect(),
+            frames: samples.iter().filter_map(own_frame).collect(),
             stop: Arc::default(),
             thread: None,
         })
@@ -113,6 +110,17 @@ impl Stream {
             Some(gst::MessageView::Error(error)) => Err(error.error().to_string().into()),
             _ => Ok(()),
         }
+    }
+}
+
+/// A frame that no other stream has, as cameras have them: what they shared they would take from each other's caches.
+/// Surfaces of NVMM cannot be copied.
+fn own_frame(sample: &gst::Sample) -> Option<gst::Buffer> {
+    let frame = sample.buffer_owned()?;
+    let features = sample.caps().and_then(|caps| caps.features(0));
+    match features.is_some_and(|features| features.contains("memory:NVMM")) {
+        true => Some(frame),
+        false => frame.copy_deep().ok(),
     }
 }
 

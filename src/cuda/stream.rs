@@ -44,14 +44,6 @@ impl Stream {
         }
     }
 
-    /// Work enqueued from now on waits until `event` has happened, as it was marked last; the host does not.
-    pub fn wait_for(&self, event: &Event) -> Result<(), CudaError> {
-        // SAFETY: event and stream are of the current context.
-        check("cuStreamWaitEvent", unsafe {
-            sys::cuStreamWaitEvent(self.0, event.0, 0)
-        })
-    }
-
     /// Waits on the host until the stream has passed all that was enqueued.
     pub fn finish(&self, event: &Event) -> Result<(), CudaError> {
         self.mark(event)?;

@@ -5,9 +5,9 @@
 //! launches what has come in the meantime. So a lone stream runs as if it had the engine to itself, without a switch of
 //! threads.
 //!
-//! Two batches are under way at most: while one runs, the next is prepared. The second is launched when it is as
-//! large as the first, or when the first is nearly done: so batches grow with the load, and a lone frame is never kept
-//! waiting for company while the engine has nothing to do.
+//! Two batches are under way at most: while one runs, the next is prepared. The second is launched when half of the
+//! frames are in it that streams have lately had under way together, or when the first has ended: so batches grow with
+//! the load, and a lone frame is never kept waiting for company while the engine has nothing to do.
 
 mod seat;
 
@@ -24,6 +24,9 @@ pub use self::seat::Seats;
 /// Batches that are under way at once.
 pub const BATCHES_UNDER_WAY: usize = 2;
 
+/// Each batch lets what is expected to be under way together fall by this part, unless as much still is.
+const CREST_FALLS: usize = 8;
+
 /// More frames than this never run together.
 pub const MAX_BATCH: usize = 32;
 
@@ -37,10 +40,6 @@ pub trait Lane: Send {
 
     /// Starts a batch of at most the lane's capacity, and returns without waiting for it.
     fn launch(&mut self, jobs: &[Self::Job]) -> Result<(), Self::Error>;
-
-    /// Waits until only little is left of the batch that was launched, so that another one may follow without a gap;
-    /// false if that cannot be known.
-    fn wait_until_nearly_done(&mut self) -> Result<bool, Self::Error>;
 
     /// Waits for the batch that was launched. `alone`: for the only frame that anybody waits for, which is to be
     /// there soon rather than cheaply.
@@ -94,8 +93,6 @@ struct Slot<L: Lane> {
     phase: Phase,
     /// Frames under way.
     frames: usize,
-    /// They are nearly done.
-    ending: bool,
     /// None while it is attended.
     crew: Option<Box<Crew<L>>>,
 }
@@ -103,6 +100,8 @@ struct Slot<L: Lane> {
 struct State<L: Lane> {
     slots: Vec<Slot<L>>,
     waiting: VecDeque<(Place<L>, L::Job)>,
+    /// The most frames that lately waited or were under way together.
+    crest: usize,
     sleepers: Sleepers<L>,
 }
 
@@ -119,6 +118,7 @@ impl<L: Lane> Default for Scheduler<L> {
             state: Mutex::new(State {
                 slots: Vec::new(),
                 waiting: VecDeque::new(),
+                crest: 0,
                 sleepers: Sleepers::default(),
             }),
         }
@@ -135,7 +135,6 @@ impl<L: Lane> Scheduler<L> {
             bay,
             phase: Phase::Free,
             frames: 0,
-            ending: false,
             crew: Some(Box::new(Crew {
                 lane,
                 jobs: Vec::with_capacity(capacity),
@@ -201,16 +200,7 @@ impl<L: Lane> Scheduler<L> {
         state.slots[slot].phase = Phase::Attended;
         let alone = crew.places.len() == 1 && state.waiting.is_empty() && state.under_way().0 == 1;
         drop(state);
-        let nearly_done = match alone {
-            true => Ok(false),
-            false => crew.lane.wait_until_nearly_done(),
-        };
-        if let Ok(true) = nearly_done {
-            let mut state = lock(&self.state);
-            state.slots[slot].ending = true;
-            self.launch(state);
-        }
-        let result = nearly_done.and_then(|_| crew.lane.wait(alone));
+        let result = crew.lane.wait(alone);
         let (state, served) = self.conclude(slot, crew, result);
         // The engine goes on first, then the streams.
         self.launch(state);
@@ -255,7 +245,6 @@ impl<L: Lane> Scheduler<L> {
         slot.crew = Some(crew);
         slot.phase = Phase::Free;
         slot.frames = 0;
-        slot.ending = false;
         (state, served)
     }
 }
@@ -306,6 +295,7 @@ impl<L: Lane> State<L> {
     /// Takes the frames of the next batch from the queue, if one is due.
     fn next_batch(&mut self) -> Option<(usize, Box<Crew<L>>)> {
         let (slot, frames) = self.choose()?;
+        self.crest -= self.crest.div_ceil(CREST_FALLS);
         let chosen = &mut self.slots[slot];
         let mut crew = chosen.crew.take()?;
         chosen.phase = Phase::Attended;
@@ -324,9 +314,10 @@ impl<L: Lane> State<L> {
     }
 
     /// The lane for the next batch, and the batch's size.
-    fn choose(&self) -> Option<(usize, usize)> {
+    fn choose(&mut self) -> Option<(usize, usize)> {
         let waiting = self.waiting.len();
         let (batches, under_way) = self.under_way();
+        self.crest = self.crest.max(waiting + under_way);
         if waiting == 0 || batches >= BATCHES_UNDER_WAY {
             return None;
         }
@@ -338,12 +329,11 @@ impl<L: Lane> State<L> {
             })
         };
         let largest = free().map(|(_, slot)| slot.capacity).max()?;
-        let ending: usize = busy().filter(|s| s.ending).map(|s| s.frames).sum();
-        if waiting < (under_way - ending).min(largest) {
+        let share = self.crest.div_ceil(BATCHES_UNDER_WAY).min(largest);
+        if batches > 0 && waiting < share {
             return None;
         }
-        let share = (waiting + under_way).div_ceil(BATCHES_UNDER_WAY);
-        let wanted = share.min(waiting).min(largest);
+        let wanted = share.min(waiting);
         // A lane runs as if it were full: what is nearly full now is better than what is half empty.
         let smaller =
             free().filter(|(_, slot)| slot.capacity <= wanted && 4 * slot.capacity >= 3 * wanted);

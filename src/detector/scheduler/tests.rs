@@ -21,8 +21,6 @@ struct Record {
 struct Squares {
     record: Arc<Record>,
     time: Duration,
-    /// So much of the time is left when a batch is nearly done.
-    end: Option<Duration>,
     refused: Option<u64>,
     numbers: Vec<u64>,
 }
@@ -77,16 +75,8 @@ impl Lane for Squares {
         Ok(())
     }
 
-    fn wait_until_nearly_done(&mut self) -> Result<bool, String> {
-        let end = self.end;
-        if let Some(end) = end {
-            thread::sleep(self.time - end);
-        }
-        Ok(end.is_some())
-    }
-
     fn wait(&mut self, _alone: bool) -> Result<(), String> {
-        thread::sleep(self.end.unwrap_or(self.time));
+        thread::sleep(self.time);
         self.record.under_way.fetch_sub(1, Ordering::SeqCst);
         Ok(())
     }
@@ -265,26 +255,6 @@ fn lanes_of_one_bay_never_run_at_once() {
         }
     });
     assert_eq!(record.most_under_way.load(Ordering::SeqCst), 1);
-}
-
-#[test]
-fn what_waits_is_launched_when_the_batch_before_is_nearly_done() {
-    for (end, most_under_way) in [(None, 1), (Some(Duration::from_micros(100)), 2)] {
-        let record = Arc::new(Record::default());
-        let scheduler = Scheduler::default();
-        for bay in 0..2 {
-            let lane = Squares {
-                end,
-                ..squares(&record, None)
-            };
-            scheduler.add(lane, 4, bay);
-        }
-        // One of three is too few to run beside the two others.
-        let outcome = Stream::new(&scheduler).ask(&[1, 2, 3]);
-        assert_eq!(outcome.outputs, [[1], [4], [9]]);
-        assert_eq!(*lock(&record.batches), [2, 1]);
-        assert_eq!(record.most_under_way.load(Ordering::SeqCst), most_under_way);
-    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::cuda::CudaError;
 use crate::cuda::arena::{ALIGNMENT, Arena};
 use crate::cuda::context::{Context, InContext};
-use crate::cuda::stream::{Event, Stream};
+use crate::cuda::stream::Event;
 use crate::detector::scheduler::BATCHES_UNDER_WAY;
 use crate::lock;
 
@@ -17,24 +17,11 @@ pub(super) type Bays = [Arc<Bay>; BATCHES_UNDER_WAY];
 
 /// None of them has memory yet.
 pub(super) fn new_bays(context: &Context) -> Result<Bays, CudaError> {
-    let networks = Arc::new(Networks::new(context)?);
-    let bay = || Ok::<_, CudaError>(Arc::new(Bay::among(&networks, context)?));
+    let bay = || Ok::<_, CudaError>(Arc::new(Bay::new(context)?));
     Ok([bay()?, bay()?])
 }
 
-pub(super) struct Bay {
-    turn: InContext<Mutex<Turn>>,
-    /// Of all bays of a model.
-    networks: Arc<Networks>,
-}
-
-/// Has networks run one after the other on the GPU, while what comes before and after them runs beside. Two at once
-/// would take as long together and end together: then there are no frames for the next ones, whose streams have just
-/// got their results.
-pub(super) struct Networks(InContext<Mutex<Latest>>);
-
-/// The mark behind the network that was enqueued last.
-type Latest = Option<Arc<Event>>;
+pub(super) struct Bay(InContext<Mutex<Turn>>);
 
 /// Where a new lane is to be.
 #[derive(Clone)]
@@ -84,12 +71,7 @@ pub(super) struct Place {
 }
 
 impl Bay {
-    /// A bay by itself.
     pub fn new(context: &Context) -> Result<Self, CudaError> {
-        Self::among(&Arc::new(Networks::new(context)?), context)
-    }
-
-    fn among(networks: &Arc<Networks>, context: &Context) -> Result<Self, CudaError> {
         let turn = InContext::make(context, || {
             Ok::<_, CudaError>(Mutex::new(Turn {
                 images: Arena::new(context),
@@ -97,44 +79,16 @@ impl Bay {
                 last: None,
             }))
         });
-        Ok(Self {
-            turn: turn?,
-            networks: Arc::clone(networks),
-        })
+        Ok(Self(turn?))
     }
 
     pub fn context(&self) -> &Context {
-        self.turn.context()
-    }
-
-    pub fn networks(&self) -> &Networks {
-        &self.networks
+        self.0.context()
     }
 
     /// Waits on the host until nobody enqueues work. The context must be current as long as the turn lasts.
     pub fn enter(&self) -> MutexGuard<'_, Turn> {
-        lock(&self.turn)
-    }
-}
-
-impl Networks {
-    fn new(context: &Context) -> Result<Self, CudaError> {
-        InContext::make(context, || Ok(Mutex::default())).map(Self)
-    }
-
-    /// Has `enqueue` put a network on the stream behind the one before. It returns the mark behind the network, if
-    /// there is one. The context must be current.
-    pub fn in_order<E: From<CudaError>>(
-        &self,
-        stream: &Stream,
-        enqueue: impl FnOnce() -> Result<Option<Arc<Event>>, E>,
-    ) -> Result<(), E> {
-        let mut latest = lock(&self.0);
-        if let Some(latest) = &*latest {
-            stream.wait_for(latest)?;
-        }
-        *latest = enqueue()?;
-        Ok(())
+        lock(&self.0)
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) struct Work {
     pub forked: Event,
     pub joined: Event,
     /// The network has run, and only the decoding is left.
-    pub nearly: Arc<Event>,
+    pub nearly: Event,
     /// Whether the driver knows how to mark that.
     pub marked: bool,
 }
@@ -156,20 +156,11 @@ impl Lane for EngineLane {
         launched
     }
 
-    fn wait_until_nearly_done(&mut self) -> Result<bool, DetectError> {
-        let (_current, machine) = self.machine.enter()?;
-        if machine.work.marked {
-            machine.work.nearly.wait()?;
-        }
-        Ok(machine.work.marked)
-    }
-
     fn wait(&mut self, alone: bool) -> Result<(), DetectError> {
         let (_current, machine) = self.machine.enter()?;
-        if alone {
-            machine.spin()?;
+        if !alone || !machine.wait_awake()? {
+            machine.finished.wait()?;
         }
-        machine.finished.wait()?;
         machine.textures.clear();
         Ok(())
     }
@@ -228,38 +219,33 @@ impl Machine {
         let launch = self.preprocessor.batch(&self.slots)?;
         // SAFETY: the context is current; frames, tensors and stream live until the batch has been waited for.
         unsafe { launch.launch(&self.work.kernels, self.stream.raw()) }?;
-        let Self {
-            bay,
-            run,
-            stream,
-            work,
-            finished,
-            ..
-        } = self;
-        bay.networks().in_order(stream, || {
-            // SAFETY: the lane owns all memory and waits for the stream before it uses or frees any of it.
-            unsafe {
-                match run {
-                    Run::Captured(graph) => graph.launch(stream)?,
-                    Run::Plain => work.enqueue(stream, Stream::mark)?,
-                }
+        // SAFETY: the lane owns all memory and waits for the stream before it uses or frees any of it.
+        unsafe {
+            match &mut self.run {
+                Run::Captured(graph) => graph.launch(&self.stream)?,
+                Run::Plain => self.work.enqueue(&self.stream, Stream::mark)?,
             }
-            Ok::<_, DetectError>(work.marked.then(|| Arc::clone(&work.nearly)))
-        })?;
-        Ok(stream.mark(finished)?)
+        }
+        Ok(self.stream.mark(&self.finished)?)
     }
 
     /// Sleeps while the network runs, and has the host awake when the decoding ends: to be woken takes as long as that.
-    fn spin(&self) -> Result<(), DetectError> {
+    /// Whether it has ended.
+    fn wait_awake(&self) -> Result<bool, DetectError> {
         if !self.work.marked {
-            return Ok(());
+            return Ok(false);
         }
         self.work.nearly.wait()?;
         let start = Instant::now();
-        while !self.finished.has_passed()? && start.elapsed() < LONGEST_SPIN {
+        loop {
+            if self.finished.has_passed()? {
+                return Ok(true);
+            }
+            if start.elapsed() > LONGEST_SPIN {
+                return Ok(false);
+            }
             std::hint::spin_loop();
         }
-        Ok(())
     }
 
     /// Runs the network once, as its own preparations cannot be captured, then captures it. During that run batches of

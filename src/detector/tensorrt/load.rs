@@ -168,7 +168,7 @@ impl LoadedEngine {
                 beside: Stream::new()?,
                 forked: Event::new()?,
                 joined: Event::new()?,
-                nearly: Arc::new(Event::new()?),
+                nearly: Event::new()?,
                 marked: false,
             },
             finished: Arc::new(Event::new()?),

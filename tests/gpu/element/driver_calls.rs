@@ -53,6 +53,8 @@ fn child_inspects_frames() {
     };
     let detector = COLORS_SSD.detector(&shared_cache());
     let element = gst::parse::launch(&detector).unwrap();
+    // Larger batches would be prepared meanwhile.
+    element.set_property("batch-size", 1u32);
     let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
     harness.set_src_caps(caps);
     harness.play();
