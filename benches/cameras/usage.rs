@@ -23,7 +23,7 @@ struct Memory {
 
 type Device = *mut c_void;
 
-/// The first GPU as NVML sees it.
+/// The first GPU that this process sees, as NVML sees it.
 pub struct Gpu {
     device: Device,
     utilization: unsafe extern "C" fn(Device, *mut Utilization) -> c_int,
@@ -37,6 +37,13 @@ pub struct Gpu {
 pub struct Load {
     pub compute: f64,
     pub decoder: f64,
+}
+
+/// NVML has all GPUs, whatever `CUDA_VISIBLE_DEVICES` says.
+fn first_gpu() -> c_uint {
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+    let first = visible.split(',').next().unwrap_or_default();
+    first.trim().parse().unwrap_or(0)
 }
 
 impl Gpu {
@@ -57,7 +64,7 @@ impl Gpu {
                 )
                 .ok()?;
             let mut device = std::ptr::null_mut();
-            if by_index(0, &mut device) != 0 {
+            if by_index(first_gpu(), &mut device) != 0 {
                 return None;
             }
             Some(Self {
