@@ -15,6 +15,7 @@ use crate::frame::SystemFrame;
 use crate::model::ModelSource;
 use crate::preprocess::InputGeometry;
 use crate::preprocess::cpu::Preprocessor;
+use crate::profiler;
 
 /// A loaded model with all that it needs to inspect frames in system memory, one at a time.
 pub struct HostDetector {
@@ -108,14 +109,19 @@ impl HostDetector {
         detections: &mut Vec<Detection>,
     ) -> Result<Timings, DetectError> {
         let start = Instant::now();
+        let preprocessing = profiler::range(c"preprocess");
         let placement = match self.session.input() {
             InputMut::Float32(tensor) => self.preprocessor.run(frame, tensor),
             InputMut::Uint8(tensor) => self.preprocessor.run(frame, tensor),
             InputMut::Int8(tensor) => self.preprocessor.run(frame, tensor),
         };
+        drop(preprocessing);
         let preprocessed = Instant::now();
+        let network = profiler::range(c"network");
         let (inferred, decoded) = self.session.run(|outputs| {
+            drop(network);
             let inferred = Instant::now();
+            let _range = profiler::range(c"decode");
             let decoder = &mut self.decoder;
             let decoded = decoder.decode(outputs, &placement, selection, detections);
             (inferred, decoded)

@@ -28,11 +28,11 @@ use crate::detection::Detection;
 use crate::engine::tensorrt::{TensorRtError, library};
 use crate::frame::system::Plane;
 use crate::frame::{Colorimetry, DeviceFrame, PendingStream, PixelFormat, SystemFrame};
-use crate::lock;
 use crate::model::{Labels, ModelInfoError, ModelSource};
 use crate::overlay::Overlay;
 use crate::preprocess::{InputGeometry, ResizeMode, Shrinking};
 use crate::region::View;
+use crate::{lock, profiler};
 
 pub use crate::engine::tensorrt::Precision;
 pub use doubt::Doubt;
@@ -180,6 +180,10 @@ impl Detector {
         context: Option<Context>,
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self, LoadError> {
+        if let Err(error) = profiler::attach() {
+            gst::warning!(CAT, "no profiler: {error}");
+        }
+        let _range = profiler::range(c"load");
         let engine = if wants_gpu(options) {
             // What is wrong with the model itself is found before a GPU is.
             ModelSource::resolve(&options.model)?;
@@ -415,9 +419,13 @@ impl Request {
     pub fn wait(self) -> Result<(Timings, Vec<Vec<Detection>>), DetectError> {
         let (timings, mut found) = match self.stage {
             Stage::Done(timings, detections) => (timings, detections),
-            Stage::UnderWay(request) => request.wait()?,
+            Stage::UnderWay(request) => {
+                let _range = profiler::range(c"wait");
+                request.wait()?
+            }
         };
         if let Some(parts) = self.parts {
+            let _range = profiler::range(c"merge");
             parts.merge(&mut found);
         }
         Ok((timings, found))

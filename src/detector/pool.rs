@@ -18,7 +18,7 @@ use crate::decode::Selection;
 use crate::detection::Detection;
 use crate::engine::onnxruntime::threads;
 use crate::frame::SystemFrame;
-use crate::lock;
+use crate::{lock, profiler};
 
 /// Copies of a model's weights may need so many bytes together.
 const MOST_MEMORY: usize = 512 << 20;
@@ -145,7 +145,10 @@ impl HostModel {
         selection: &Selection,
         detections: &mut Vec<Detection>,
     ) -> Result<Timings, DetectError> {
-        match &mut self.desks.turn().copy {
+        let waiting = profiler::range(c"wait");
+        let mut turn = self.desks.turn();
+        drop(waiting);
+        match &mut turn.copy {
             Some(detector) => detector.detect(frame, selection, detections),
             None => Ok(Timings::default()),
         }

@@ -30,7 +30,7 @@ use crate::detection::Detection;
 use crate::engine::tensorrt::{Batches, size_after};
 use crate::frame::{DeviceFrame, PendingStream};
 use crate::region::Part;
-use crate::{cuda::planes, lock};
+use crate::{cuda::planes, lock, profiler};
 
 /// A model on a GPU, with room for the batches that its streams need.
 pub struct TensorRtModel {
@@ -283,7 +283,9 @@ impl GpuStream {
         };
         let (ticket, upload) = match frames {
             Frames::System(frame) => {
+                let uploading = profiler::range(c"upload");
                 let (uploaded, slot) = self.uploads.enqueue(&frame, self.model.options.gpu_id)?;
+                drop(uploading);
                 let pending = Some(slot.stream());
                 let ticket = match parts {
                     None => {

@@ -18,7 +18,7 @@ use crate::frame::buffer::FrameShape;
 use crate::frame::cuda::CudaFrame;
 use crate::frame::memory::Memory;
 use crate::frame::nvmm::NvmmBuffer;
-use crate::lock;
+use crate::{lock, profiler};
 
 pub(super) const NAME: &str = "crops";
 
@@ -231,6 +231,7 @@ impl CropPusher {
         wanted: &FrameShape,
         resize: CropResize,
     ) -> Result<gst::Buffer, Stop> {
+        let _range = profiler::range(c"render");
         let mut target = self.pool.acquire(&wanted.info);
         let edit = target.make_mut();
         {

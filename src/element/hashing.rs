@@ -5,6 +5,7 @@ use super::hash_settings::HashPlan;
 use crate::cuda::context::Context;
 use crate::detection::Detection;
 use crate::detector::Frames;
+use crate::profiler;
 use crate::thumbnail::cpu::Thumbnailer;
 use crate::thumbnail::cuda::{DeviceThumbnailer, ThumbnailError};
 use crate::thumbnail::{self, Area, Thumbnails};
@@ -53,6 +54,7 @@ impl Comparer {
         let Some(limit) = plan.limit else {
             return Ok(false);
         };
+        let _range = profiler::range(c"compare");
         self.areas.clear();
         self.areas.extend(whole(frames));
         self.makers
@@ -77,6 +79,7 @@ impl Hasher {
         detections: &[Vec<Detection>],
         thumbnails: &mut Thumbnails,
     ) -> Result<(), ThumbnailError> {
+        let _range = profiler::range(c"hash");
         self.areas.clear();
         if look.is_empty() {
             self.areas.extend(whole(frames));

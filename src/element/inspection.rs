@@ -14,10 +14,10 @@ use crate::frame::gstcuda::CudaContext;
 use crate::frame::memory::Memory;
 use crate::frame::nvmm::{NvmmBuffer, NvmmError};
 use crate::frame::{DeviceFrame, FrameError};
-use crate::lock;
 use crate::thumbnail::Thumbnails;
 use crate::thumbnail::cuda::ThumbnailError;
 use crate::track::Sighting;
+use crate::{lock, profiler};
 
 /// Why a frame could not be inspected.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +191,7 @@ impl Inspector {
             true => None,
             false => {
                 let outputs = std::mem::take(&mut room.detections);
+                let _range = profiler::range(c"submit");
                 Some(detector.submit(frames, &self.search, outputs)?)
             }
         };

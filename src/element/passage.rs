@@ -18,8 +18,8 @@ use super::statistics::Fate;
 use super::streaming::{Shown, Stage, Streaming, Transit};
 use super::tracking::Following;
 use crate::frame::gstcuda::CudaContext;
-use crate::lock;
 use crate::meta::message::FrameFacts;
+use crate::{lock, profiler};
 
 /// What must happen to a frame besides being passed on, once no lock is held.
 #[derive(Default)]
@@ -85,6 +85,7 @@ impl RsDetectNet {
             Decision::Pass => Stage::Passing,
             Decision::TooLate(late, policy) => Stage::Late(late, policy),
             Decision::Inspect => {
+                let _range = profiler::numbered(c"inspect", arrival.facts.number);
                 let mut begun = self.inspector()?.inspect(&buffer);
                 if let Some(context) = begun.as_ref().err().and_then(|e| self.elsewhere(e)) {
                     self.lineup.drain();
@@ -198,6 +199,7 @@ impl RsDetectNet {
             following,
             bad_settings,
         } = transit;
+        let range = profiler::numbered(c"finish", facts.number);
         let following = following.as_ref();
         let mut aftermath = Aftermath {
             bad_settings,
@@ -246,6 +248,7 @@ impl RsDetectNet {
         let produced = std::mem::take(&mut aftermath.produced);
         self.outputs.send(&buffer, produced, aftermath.overflows);
         self.tell(&buffer, &facts, aftermath);
+        drop(range);
         if fate == Fate::Dropped {
             self.discontinuous.store(true, Ordering::Release);
             return Ok(gst::FlowSuccess::Ok);
@@ -253,6 +256,7 @@ impl RsDetectNet {
         if self.discontinuous.swap(false, Ordering::AcqRel) {
             buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
+        let _range = profiler::numbered(c"push", facts.number);
         match self.src_pad.push(buffer) {
             Err(gst::FlowError::NotLinked) if self.outputs.linked() => Ok(gst::FlowSuccess::Ok),
             flow => flow,

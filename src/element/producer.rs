@@ -24,6 +24,7 @@ use crate::meta::crop::{self, CropDetails};
 use crate::meta::json;
 use crate::meta::message::FrameFacts;
 use crate::model::Labels;
+use crate::profiler;
 
 /// A frame that has been inspected, or whose objects are predicted, before anything is drawn into it.
 pub(super) struct InspectedFrame<'a> {
@@ -95,6 +96,7 @@ impl Producer {
         self.produced = Produced::default();
         let empty = frame.detections.iter().all(Vec::is_empty);
         if self.wanted.line && (!empty || self.settings.json_empty) {
+            let _range = profiler::range(c"line");
             self.produced.line = self.line(frame);
         }
         // What is repeated was cut out of the frame in which it was found, and what is expected was not found.
@@ -102,6 +104,7 @@ impl Producer {
         if !found_here || !self.wanted.crops {
             return Ok(());
         }
+        let _range = profiler::range(c"crop");
         match frame.format.memory {
             Memory::System => self.cut(frame, &frame.detections[0])?,
             // Whatever is wrong with crops, the video goes on.

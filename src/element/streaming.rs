@@ -18,11 +18,11 @@ use crate::detector::{Detector, Drawing, Frames, Search, Streams, Timings};
 use crate::frame::DeviceStorage;
 use crate::frame::cuda::CudaFrame;
 use crate::frame::memory::Memory;
-use crate::lock;
 use crate::meta::Metadata;
 use crate::meta::message::{self, FrameFacts};
 use crate::model::ModelInfoError;
 use crate::overlay::Overlay;
+use crate::{lock, profiler};
 
 /// A frame that was taken in, on its way downstream.
 pub(super) struct Transit {
@@ -321,6 +321,7 @@ impl Streaming {
             labels,
         })?;
         if self.metadata.applies_to(buffer, facts, detections) {
+            let _range = profiler::range(c"attach");
             self.metadata
                 .attach(buffer.make_mut(), facts, detections, labels);
         }
@@ -415,6 +416,7 @@ impl Streaming {
         if detections.iter().all(Vec::is_empty) {
             return Ok(Drawn::Done);
         }
+        let _range = profiler::range(c"draw");
         let info = &format.shape.info;
         match format.memory {
             Memory::System => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::inspection::Room;
 use super::memory::Format;
 use crate::meta::nvds;
+use crate::profiler;
 use crate::track::{Rules, Tracker};
 
 /// How the objects of a frame are followed, as the settings and the stream were when it came.
@@ -78,6 +79,7 @@ impl Followed {
             sightings,
             ..
         } = room;
+        let _range = profiler::range(c"track");
         self.frames = detections.len();
         self.advance_by(following, buffer, Some(self.frames));
         sightings.resize_with(detections.len(), Default::default);
@@ -93,6 +95,7 @@ impl Followed {
 
     /// A buffer passed uninspected: its frames have what is expected in them.
     pub fn passed(&mut self, following: &Following, buffer: &gst::BufferRef, room: &mut Room) {
+        let _range = profiler::range(c"track");
         self.advance(following, buffer);
         let size = following.format.as_ref().map(|format| format.shape.size());
         let detections = &mut room.detections;

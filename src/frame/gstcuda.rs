@@ -12,8 +12,8 @@ use gst::glib::translate::*;
 use gst::prelude::*;
 use gst_video::VideoFormat;
 
-use super::dynamic_library::DynamicLibrary;
 use crate::cuda::context::{Context, ContextError};
+use crate::dynamic_library::DynamicLibrary;
 
 /// `GST_CUDA_CONTEXT_TYPE`: the name that contexts are asked for and answered by.
 pub const CONTEXT_TYPE: &str = "gst.cuda.context";

@@ -4,7 +4,6 @@ pub mod buffer;
 pub mod context_offer;
 pub mod cuda;
 pub mod device;
-pub(crate) mod dynamic_library;
 pub mod gstcuda;
 pub mod memory;
 pub mod nvmm;

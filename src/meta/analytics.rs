@@ -16,7 +16,7 @@ use gst::glib::translate::IntoGlib;
 use super::message::FrameFacts;
 use super::roi::covering_pixels;
 use crate::detection::Detection;
-use crate::frame::dynamic_library::DynamicLibrary;
+use crate::dynamic_library::DynamicLibrary;
 use crate::model::Labels;
 
 /// `GST_ANALYTICS_REL_TYPE_RELATE_TO`.

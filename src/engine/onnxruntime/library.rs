@@ -1,8 +1,10 @@
 //! Where ONNX Runtime's shared library lies on this machine.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use crate::dynamic_library::named_by;
 
 /// Names the file outright, as it does for every user of the `ort` crate.
 const PATH_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -22,7 +24,7 @@ pub enum LibraryNotFound {
 /// The library to open: `ORT_DYLIB_PATH`, else the one beside the plugin, else the one the loader finds
 /// (returned as a bare name), else the newest where pip puts it.
 pub fn find() -> Result<PathBuf, LibraryNotFound> {
-    if let Some(named) = variable(PATH_VARIABLE) {
+    if let Some(named) = named_by(PATH_VARIABLE) {
         let named = PathBuf::from(named);
         return match named.is_file() {
             true => Ok(named),
@@ -43,13 +45,6 @@ pub fn find() -> Result<PathBuf, LibraryNotFound> {
         .iter()
         .find_map(|folder| newest_in(&folder.join("onnxruntime/capi")))
         .ok_or(LibraryNotFound::Nowhere(folders.len()))
-}
-
-/// A variable that names code to load; not believed in a process that runs with another user's rights.
-fn variable(name: &str) -> Option<OsString> {
-    // SAFETY: getauxval has no preconditions.
-    let elevated = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-    std::env::var_os(name).filter(|value| !elevated && !value.is_empty())
 }
 
 /// The folder of the shared object that holds this very function.
@@ -101,13 +96,13 @@ struct Environment {
 impl Environment {
     fn of_process() -> Self {
         Self {
-            home: variable("HOME").map(PathBuf::from),
-            path: variable("PATH")
+            home: named_by("HOME").map(PathBuf::from),
+            path: named_by("PATH")
                 .map(|path| std::env::split_paths(&path).collect())
                 .unwrap_or_default(),
             prefixes: ["VIRTUAL_ENV", "CONDA_PREFIX"]
                 .into_iter()
-                .filter_map(|name| variable(name).map(PathBuf::from))
+                .filter_map(|name| named_by(name).map(PathBuf::from))
                 .collect(),
         }
     }

@@ -9,7 +9,7 @@ use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::sync::OnceLock;
 
-use super::super::dynamic_library::DynamicLibrary;
+use crate::dynamic_library::DynamicLibrary;
 
 /// `NVBUF_MAX_PLANES`.
 pub const MAX_PLANES: usize = 4;

@@ -6,8 +6,8 @@ use gst::glib::translate::*;
 use gst::prelude::*;
 use gst_video::VideoFormat;
 
-use super::super::dynamic_library::DynamicLibrary;
 use super::nvbufsurface::{Layout, Library, memory_type};
+use crate::dynamic_library::DynamicLibrary;
 
 /// The formats that the pool makes surfaces of, as nvvideoconvert lists them; not every Jetson has them all.
 pub const NVMM_FORMATS: [VideoFormat; 9] = [

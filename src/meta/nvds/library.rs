@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use gst::glib::ffi::gboolean;
 
 use super::layout::{Batch, CopyFunction, Frame, Meta, Object, ObjectLayout, ReleaseFunction};
-use crate::frame::dynamic_library::DynamicLibrary;
+use crate::dynamic_library::DynamicLibrary;
 
 /// Where DeepStream installs it, if the linker does not know.
 const NAMES: [&str; 2] = [

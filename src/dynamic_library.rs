@@ -1,6 +1,7 @@
 //! Shared libraries that are opened at run time where they exist.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::path::Path;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
@@ -44,6 +45,14 @@ impl DynamicLibrary {
             .ok()
             .map(|function| *function)
     }
+}
+
+/// What a variable says of code to load. In a process that runs with another user's rights that is nothing: its variables
+/// come from whoever started it.
+pub fn named_by(variable: &str) -> Option<OsString> {
+    // SAFETY: getauxval has no preconditions.
+    let elevated = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    std::env::var_os(variable).filter(|value| !elevated && !value.is_empty())
 }
 
 /// The path of a library in the text of /proc/self/maps.
