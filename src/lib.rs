@@ -30,6 +30,7 @@ pub mod model;
 pub mod outbox;
 pub mod overlay;
 pub mod preprocess;
+mod printable;
 mod profiler;
 pub mod region;
 pub mod supervisor;

@@ -13,18 +13,23 @@ use gst::prelude::*;
 use gstrsdetectnet::engine::tensorrt::{Version, built_for};
 use stand_in::{write_driver, write_tensorrt};
 
-/// What an element said that found its libraries in this folder first, and whether it detects.
-fn said(folder: &Path, backend: &str) -> String {
+/// What an element said that found its libraries in this folder first, and whether it detects; and its log.
+fn said_and_logged(folder: &Path, backend: &str) -> (String, String) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_starts", "--ignored", "--nocapture"])
         .env("LD_LIBRARY_PATH", folder)
         .env("GST_REGISTRY_UPDATE", "no")
+        .env("GST_DEBUG", "rsdetectnet*:4")
         .env("RSDETECTNET_TEST_BACKEND", backend)
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
-    text
+    (text, String::from_utf8(output.stderr).unwrap())
+}
+
+fn said(folder: &Path, backend: &str) -> String {
+    said_and_logged(folder, backend).0
 }
 
 #[test]
@@ -64,11 +69,13 @@ fn assert_refused(folder: &Path, sentence: &str) {
 }
 
 fn assert_not_on_a_gpu(folder: &Path, sentence: &str) {
-    let played = said(folder, "auto");
+    let (played, log) = said_and_logged(folder, "auto");
     let reason = played.lines().find(|line| line.starts_with("Not on a GPU"));
     assert!(reason.unwrap_or_default().contains(sentence), "{played}");
     assert!(played.contains(" runs on ONNX Runtime"), "{played}");
     assert!(played.contains("4 detections"), "{played}");
+    let told = log.to_lowercase().matches("not on a gpu").count();
+    assert_eq!(told, 2, "not once in each of two starts: {log}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use gstrsdetectnet::cuda::context::Context;
-use gstrsdetectnet::detector::{TensorRtModel, wants_gpu};
+use gstrsdetectnet::detector::{Place, TensorRtModel};
 use gstrsdetectnet::engine::onnxruntime::{Model, Session, threads};
 use gstrsdetectnet::model::ModelSource;
 
@@ -18,7 +18,7 @@ const MEASURED: Duration = Duration::from_secs(1);
 /// Prints what TensorRT alone does at each batch size; returns images a second at the largest.
 pub fn tensorrt(options: &Options) -> Result<Option<f64>, Box<dyn Error>> {
     let detector = options.detector();
-    if !wants_gpu(&detector) {
+    if !Place::of(&detector).is_gpu() {
         return Ok(None);
     }
     let context = Context::primary(detector.gpu_id)?;
@@ -59,7 +59,7 @@ impl OnnxRuntimeAlone {
 impl OnnxRuntime {
     /// None where the model does not run on the CPU.
     pub fn load(options: &Options) -> Result<Option<Self>, Box<dyn Error>> {
-        if wants_gpu(&options.detector()) {
+        if Place::of(&options.detector()).is_gpu() {
             return Ok(None);
         }
         let source = ModelSource::resolve(&options.model)?;

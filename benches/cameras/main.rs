@@ -29,7 +29,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use gstrsdetectnet::detector::wants_gpu;
+use gstrsdetectnet::detector::Place;
 
 use crate::alone::OnnxRuntime;
 use crate::clip::Clip;
@@ -60,7 +60,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let bench = Bench {
         options: &options,
         gpu: gpu.as_ref(),
-        on_gpu: wants_gpu(&options.detector()),
+        on_gpu: Place::of(&options.detector()).is_gpu(),
     };
     let clip = Arc::new(Clip::read(options.clip.as_deref())?);
     let processors = std::thread::available_parallelism().map_or(0, usize::from);

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use gst::prelude::*;
-use gstrsdetectnet::detector::{Backend, DetectorOptions, Precision, wants_gpu};
+use gstrsdetectnet::detector::{Backend, DetectorOptions, Place, Precision};
 
 pub const USAGE: &str = "\
 cargo bench --bench cameras [-- OPTIONS]
@@ -94,7 +94,7 @@ impl Options {
                 }
             }
         }
-        let on_gpu = wants_gpu(&options.detector());
+        let on_gpu = Place::of(&options.detector()).is_gpu();
         if options.cameras.is_empty() {
             options.cameras = match on_gpu {
                 true => vec![1, 4, 16, 32, 64, 128],

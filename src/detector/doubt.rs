@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::CAT;
+use crate::printable::printable;
 
 /// Empty until one of a model's copies, or lanes, finds something.
 #[derive(Clone, Debug, Default)]
@@ -11,7 +12,7 @@ pub struct Doubt(Arc<OnceLock<String>>);
 impl Doubt {
     /// Takes in what was found; the first counts.
     pub(super) fn raise(&self, diagnosis: String) {
-        gst::warning!(CAT, "{diagnosis}");
+        gst::warning!(CAT, "{}", printable(&diagnosis));
         let _ = self.0.set(diagnosis);
     }
 

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use crate::detector::{CAT, LoadError, LoadProgress};
 use crate::lock;
+use crate::printable::printable;
 
 /// Which batches there are engines for, and which are to be made.
 pub struct Growth {
@@ -112,7 +113,7 @@ fn grow(
             Ok(false) => made.ended = true,
             // Out of memory, mostly: the streams go on with the batches that there are.
             Err(error) => {
-                gst::info!(CAT, "no batches of {size}: {error}");
+                gst::info!(CAT, "no batches of {size}: {}", printable(error));
                 made.ended = true;
             }
         }

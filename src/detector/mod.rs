@@ -7,6 +7,7 @@ mod error;
 mod growth;
 mod host;
 mod parts;
+mod place;
 mod pool;
 mod recognized;
 pub mod scheduler;
@@ -20,23 +21,22 @@ use std::time::Duration;
 
 use once_cell::sync::Lazy;
 
-use crate::cuda;
-use crate::cuda::DriverError;
 use crate::cuda::context::Context;
 use crate::decode::Selection;
 use crate::detection::Detection;
-use crate::engine::tensorrt::{TensorRtError, library};
 use crate::frame::system::Plane;
 use crate::frame::{Colorimetry, DeviceFrame, PendingStream, PixelFormat, SystemFrame};
 use crate::model::{Labels, ModelInfoError, ModelSource};
 use crate::overlay::Overlay;
 use crate::preprocess::{InputGeometry, ResizeMode, Shrinking};
+use crate::printable::printable;
 use crate::region::View;
 use crate::{lock, profiler};
 
 pub use crate::engine::tensorrt::Precision;
 pub use doubt::Doubt;
 pub use error::{DetectError, LoadError};
+pub use place::{Obstacle, Place};
 pub use sharing::Streams;
 pub use tensorrt::TensorRtModel;
 
@@ -181,10 +181,11 @@ impl Detector {
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self, LoadError> {
         if let Err(error) = profiler::attach() {
-            gst::warning!(CAT, "no profiler: {error}");
+            gst::warning!(CAT, "no profiler: {}", printable(error));
         }
         let _range = profiler::range(c"load");
-        let engine = if wants_gpu(options) {
+        let place = Place::of(options);
+        let engine = if place.is_gpu() {
             // What is wrong with the model itself is found before a GPU is.
             ModelSource::resolve(&options.model)?;
             let context = match context {
@@ -197,14 +198,12 @@ impl Detector {
             })?;
             Engine::Gpu(Box::new(GpuStream::new(model)))
         } else {
-            if options.backend == Backend::Auto
-                && let Err(obstacle) = obstacle()
-            {
-                gst::info!(CAT, "not on a GPU: {obstacle}");
-            }
             let model = HOST_MODELS.get(options, 0, progress, |_| HostModel::load(options));
-            let model = model.map_err(|error| match (error, why_not_on_gpu(options)) {
-                (LoadError::OnnxRuntime(cpu), Some(gpu)) if cpu.is_absent() => {
+            let model = model.map_err(|error| match (error, place) {
+                (LoadError::OnnxRuntime(cpu), Place::CpuBecause(obstacle))
+                    if cpu.is_absent() && obstacle.is_news() =>
+                {
+                    let gpu = obstacle.to_string();
                     LoadError::NoBackend { cpu, gpu }
                 }
                 (error, _) => error,
@@ -430,39 +429,4 @@ impl Request {
         }
         Ok((timings, found))
     }
-}
-
-/// Whether a GPU is to run the model: when asked to, when the model is an engine, or when there is all that it takes.
-pub fn wants_gpu(options: &DetectorOptions) -> bool {
-    match options.backend {
-        Backend::TensorRt => true,
-        Backend::OnnxRuntime => false,
-        Backend::Auto if ModelSource::is_engine(&options.model) => true,
-        Backend::Auto => obstacle().is_ok(),
-    }
-}
-
-/// Why the CPU runs the model of a machine that has NVIDIA's driver, where nobody asked for the CPU.
-pub fn why_not_on_gpu(options: &DetectorOptions) -> Option<String> {
-    match options.backend {
-        Backend::Auto if !ModelSource::is_engine(&options.model) => match obstacle() {
-            Ok(()) | Err(Obstacle::Driver(DriverError::NotFound(_))) => None,
-            Err(obstacle) => Some(obstacle.to_string()),
-        },
-        _ => None,
-    }
-}
-
-/// What keeps this machine from running ONNX models on a GPU.
-#[derive(Debug, thiserror::Error)]
-enum Obstacle {
-    #[error(transparent)]
-    Driver(#[from] DriverError),
-    #[error(transparent)]
-    TensorRt(#[from] TensorRtError),
-}
-
-fn obstacle() -> Result<(), Obstacle> {
-    cuda::driver::load()?;
-    Ok(library()?.can_build()?)
 }

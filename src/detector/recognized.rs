@@ -32,10 +32,7 @@ impl Recognized {
             Some(name) => Some(name.to_owned()),
             None if labels.is_empty() => None,
             None => {
-                let lines = labels
-                    .iter()
-                    .map(|label| label.replace(char::is_control, " "));
-                write_new(&labels_path, &(lines.collect::<Vec<_>>().join("\n") + "\n"))?;
+                write_new(&labels_path, &(labels.join("\n") + "\n"))?;
                 let name = labels_path.file_name().unwrap_or_default();
                 Some(name.to_string_lossy().into_owned())
             }

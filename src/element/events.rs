@@ -21,6 +21,7 @@ impl RsDetectNet {
                     );
                     return false;
                 };
+                gst::info!(CAT, obj = pad, "frames are {}", caps.caps());
                 if let Some(streaming) = lock(&self.streaming).as_mut() {
                     let size = |format: &Format| format.shape.size();
                     if streaming.format.as_ref().map(size) != Some(size(&format)) {

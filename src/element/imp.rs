@@ -147,7 +147,7 @@ impl ObjectImpl for RsDetectNet {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, spec: &glib::ParamSpec) {
-        gst::info!(CAT, imp = self, "{} = {value:?}", spec.name());
+        gst::debug!(CAT, imp = self, "{} = {value:?}", spec.name());
         lock(&self.settings).set(spec.name(), value);
         self.settings_changed.store(true, Ordering::Release);
     }

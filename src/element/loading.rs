@@ -16,11 +16,12 @@ use super::statistics::Statistics;
 use super::streaming::Streaming;
 use crate::cuda::context::Context;
 use crate::cuda::seats::Seat;
-use crate::detector::{self, Detector, LoadError};
+use crate::detector::{Detector, LoadError, Obstacle, Place};
 use crate::frame::context_offer::ContextOffer;
 use crate::frame::gstcuda::CudaContext;
 use crate::lock;
 use crate::model::ModelError;
+use crate::printable::printable;
 
 /// The code of the progress messages while a model is loaded.
 const LOAD_PROGRESS: &str = "load-model";
@@ -39,7 +40,7 @@ impl RsDetectNet {
     /// Agrees with the elements around on one CUDA context, before decoders make their own, and so on a GPU.
     pub(super) fn share_context(&self) {
         let offer = self.offer();
-        if !detector::wants_gpu(&lock(&self.settings).detector_options(0)) {
+        if !Place::of(&lock(&self.settings).detector_options(0)).is_gpu() {
             return;
         }
         let mut seat = offer.gpu_id().map(Seat::on);
@@ -88,19 +89,17 @@ impl RsDetectNet {
             &format!("Loading {}", settings.model),
         );
         let options = settings.detector_options(self.gpu_id());
-        let on_gpu = detector::wants_gpu(&options);
-        if let Some(reason) = detector::why_not_on_gpu(&options) {
-            gst::warning!(CAT, imp = self, "not on a GPU: {reason}");
-            self.post_progress(
-                gst::ProgressType::Continue,
-                &format!("Not on a GPU: {reason}"),
-            );
+        gst::info!(CAT, imp = self, "starting with {}", settings.told());
+        let place = Place::of(&options);
+        if let Place::CpuBecause(obstacle) = &place {
+            self.tell_obstacle(obstacle);
         }
+        let on_gpu = place.is_gpu();
         let max_in_flight = settings.sharing.max_in_flight(on_gpu);
         self.max_in_flight.store(max_in_flight, Ordering::Release);
         self.on_gpu.store(on_gpu, Ordering::Release);
         let context = match self.offer().context().filter(|_| on_gpu) {
-            Some(context) => Some(context_of(context).map_err(|e| load_error(&e))?),
+            Some(context) => Some(context_of(context).map_err(|e| self.load_error(&e))?),
             None => None,
         };
         let element = self.obj().downgrade();
@@ -128,6 +127,17 @@ impl RsDetectNet {
         }
     }
 
+    /// Says why the CPU runs the model.
+    fn tell_obstacle(&self, obstacle: &Obstacle) {
+        let text = format!("Not on a GPU: {}", printable(obstacle));
+        if obstacle.is_news() {
+            gst::warning!(CAT, imp = self, "{text}");
+            self.post_progress(gst::ProgressType::Continue, &text);
+        } else {
+            gst::info!(CAT, imp = self, "{text}");
+        }
+    }
+
     /// Takes over a loaded model, or says why there is none.
     fn finish_loading(
         &self,
@@ -135,13 +145,15 @@ impl RsDetectNet {
     ) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
         self.settings_changed.store(false, Ordering::Release);
-        let loaded = outcome.map_err(|error| load_error(&error));
+        let loaded = outcome.map_err(|error| self.load_error(&error));
         let made = loaded.and_then(|detector| {
             detector.expect(self.max_in_flight.load(Ordering::Acquire));
             let inspection = detector.inspection();
             let backend = detector.description().to_owned();
-            let streaming = Streaming::new(detector, &settings)
-                .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{}", e)))?;
+            let streaming = Streaming::new(detector, &settings).map_err(|error| {
+                let text = self.log_error(&error);
+                gst::error_msg!(gst::ResourceError::Settings, ("{text}"))
+            })?;
             Ok((streaming, inspection, backend))
         });
         let (mut streaming, inspection, backend) = made.inspect_err(|_| {
@@ -158,7 +170,11 @@ impl RsDetectNet {
             match streaming.write_modelinfo(path) {
                 Ok(()) => gst::info!(CAT, imp = self, "{} describes the model", path.display()),
                 Err(error) => {
-                    gst::element_imp_warning!(self, gst::ResourceError::OpenWrite, ("{error}"));
+                    gst::element_imp_warning!(
+                        self,
+                        gst::ResourceError::OpenWrite,
+                        ("{}", printable(error))
+                    );
                 }
             }
         }
@@ -216,7 +232,7 @@ impl RsDetectNet {
             })
         });
         let detector = loaded.map_err(|error| {
-            self.post_error_message(load_error(&error));
+            self.post_error_message(self.load_error(&error));
             gst::FlowError::Error
         })?;
         detector.expect(self.max_in_flight.load(Ordering::Acquire));
@@ -226,6 +242,34 @@ impl RsDetectNet {
         }
         Ok(())
     }
+
+    /// Why a model could not be loaded, in GStreamer's domains; it is logged as well.
+    fn load_error(&self, error: &LoadError) -> gst::ErrorMessage {
+        let text = self.log_error(error);
+        match error {
+            LoadError::Model(ModelError::Broken { .. }) => {
+                gst::error_msg!(gst::LibraryError::Init, ("{text}"))
+            }
+            LoadError::Model(_) | LoadError::Labels(_) => {
+                gst::error_msg!(gst::ResourceError::NotFound, ("{text}"))
+            }
+            LoadError::Layout(_)
+            | LoadError::Input { .. }
+            | LoadError::OpenShape { .. }
+            | LoadError::OpenSize
+            | LoadError::FixedSize { .. } => {
+                gst::error_msg!(gst::ResourceError::Settings, ("{text}"))
+            }
+            _ => gst::error_msg!(gst::LibraryError::Init, ("{text}")),
+        }
+    }
+
+    /// Logs an error, and returns it as messages should have it.
+    pub(super) fn log_error(&self, error: &dyn std::error::Error) -> String {
+        let text = printable(error);
+        gst::error!(CAT, imp = self, "{text}");
+        text
+    }
 }
 
 /// A context of GStreamer as one to work in.
@@ -233,24 +277,4 @@ fn context_of(context: CudaContext) -> Result<Context, LoadError> {
     let handle = context.handle();
     // SAFETY: the GstCudaContext keeps its CUcontext alive.
     Ok(unsafe { Context::foreign(handle, Arc::new(context)) }?)
-}
-
-/// Why a model could not be loaded, in GStreamer's domains.
-fn load_error(error: &LoadError) -> gst::ErrorMessage {
-    match error {
-        LoadError::Model(ModelError::Broken { .. }) => {
-            gst::error_msg!(gst::LibraryError::Init, ("{}", error))
-        }
-        LoadError::Model(_) | LoadError::Labels(_) => {
-            gst::error_msg!(gst::ResourceError::NotFound, ("{}", error))
-        }
-        LoadError::Layout(_)
-        | LoadError::Input { .. }
-        | LoadError::OpenShape { .. }
-        | LoadError::OpenSize
-        | LoadError::FixedSize { .. } => {
-            gst::error_msg!(gst::ResourceError::Settings, ("{}", error))
-        }
-        _ => gst::error_msg!(gst::LibraryError::Init, ("{}", error)),
-    }
 }

@@ -19,6 +19,7 @@ use super::streaming::{Shown, Stage, Streaming, Transit};
 use super::tracking::Following;
 use crate::frame::gstcuda::CudaContext;
 use crate::meta::message::FrameFacts;
+use crate::printable::printable;
 use crate::{lock, profiler};
 
 /// What must happen to a frame besides being passed on, once no lock is held.
@@ -131,17 +132,18 @@ impl RsDetectNet {
     }
 
     fn post_failure(&self, error: &InspectError) -> gst::FlowError {
+        let text = self.log_error(error);
         match error {
             InspectError::NoCaps => {
-                gst::element_imp_error!(self, gst::CoreError::Negotiation, ("{}", error));
+                gst::element_imp_error!(self, gst::CoreError::Negotiation, ("{text}"));
                 return gst::FlowError::NotNegotiated;
             }
             InspectError::Detect(_)
             | InspectError::Thumbnail(_)
             | InspectError::OtherContext(_) => {
-                gst::element_imp_error!(self, gst::LibraryError::Failed, ("{}", error))
+                gst::element_imp_error!(self, gst::LibraryError::Failed, ("{text}"))
             }
-            _ => gst::element_imp_error!(self, gst::StreamError::Format, ("{}", error)),
+            _ => gst::element_imp_error!(self, gst::StreamError::Format, ("{text}")),
         }
         gst::FlowError::Error
     }
@@ -355,15 +357,15 @@ impl RsDetectNet {
             gst::element_imp_warning!(
                 self,
                 gst::ResourceError::Settings,
-                ("{problem}; the earlier settings stay in force")
+                ("{}; the earlier settings stay in force", printable(problem))
             );
         }
         if let Some(doubt) = aftermath.shown.doubt {
-            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{doubt}"));
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{}", printable(doubt)));
         }
         let not_drawn = aftermath.shown.not_drawn.map(str::to_owned);
         for reason in [not_drawn, aftermath.not_cut].into_iter().flatten() {
-            gst::element_imp_warning!(self, gst::StreamError::Format, ("{reason}"));
+            gst::element_imp_warning!(self, gst::StreamError::Format, ("{}", printable(reason)));
         }
         if let Some(structure) = aftermath.shown.message {
             let message = gst::message::Element::builder(structure).src(&*element);

@@ -23,6 +23,7 @@ use crate::detector::{self, DetectorOptions, Search};
 use crate::meta::{Choice, Kinds, MetadataError};
 use crate::model::Labels;
 use crate::preprocess::Shrinking;
+use crate::printable::printable;
 use crate::region::RegionError;
 use crate::track::Rules;
 
@@ -256,6 +257,19 @@ impl Settings {
                     .or_else(|| self.outputs.value(name));
             }
         })
+    }
+
+    /// The model, and what is not as it is by default, for logs.
+    pub fn told(&self) -> String {
+        let defaults = Self::default();
+        let of = |settings: &Self, name| settings.value(name)?.serialize().ok();
+        let told = Self::specs().iter().filter_map(|spec| {
+            let name = spec.name();
+            let value = of(self, name)?;
+            let is_news = name == "model" || of(&defaults, name) != Some(value.clone());
+            is_news.then(|| format!("{name}={value}"))
+        });
+        printable(told.collect::<Vec<_>>().join(" "))
     }
 
     /// Takes over a property's new value; values of another type than the property's are left out.

@@ -1,6 +1,7 @@
 //! ONNX Runtime on the CPU, opened at run time.
 
 mod library;
+mod log;
 
 use std::path::{Path, PathBuf};
 
@@ -73,8 +74,10 @@ fn runtime() -> Result<&'static Runtime, Error> {
             .map_err(|e| unusable(e.to_string()))?
             .with_name("rsdetectnet")
             .with_telemetry(false)
+            .with_logger(log::logger())
             .build()
             .map_err(|e| unusable(e.to_string()))?;
+        gst::info!(log::category(), "ONNX Runtime is {}", path.display());
         Ok(Runtime { environment, path })
     })
 }

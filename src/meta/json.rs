@@ -322,13 +322,8 @@ mod tests {
     }
 
     #[test]
-    fn labels_with_quotes_control_characters_and_other_scripts_come_back_as_they_were() {
-        for label in [
-            "driver's \"door\"",
-            "tab\there\u{1}\u{7f}",
-            "人\\ 🚗 é",
-            "a\u{2028}</script>",
-        ] {
+    fn labels_with_quotes_and_other_scripts_come_back_as_they_were() {
+        for label in ["driver's \"door\"", "人\\ 🚗 é", "a\u{2028}</script>"] {
             let line = parsed(&facts(), &[detection(None)], label);
             assert_eq!(line["objects"][0]["roi_type"], label);
             assert_eq!(line["objects"][0]["detection"]["label"], label);

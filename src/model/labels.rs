@@ -82,13 +82,14 @@ impl Labels {
         }
     }
 
-    /// Names that others wrote, without NULs: metadata and messages of GStreamer hold texts that end with one.
+    /// Names that others wrote, with spaces for control characters: metadata and messages of GStreamer hold texts that end
+    /// with a NUL, and terminals obey others.
     fn of(names: impl IntoIterator<Item = String>) -> Self {
-        let without_nul = |name: String| match name.contains('\0') {
-            true => name.replace('\0', ""),
+        let plain = |name: String| match name.contains(char::is_control) {
+            true => name.replace(char::is_control, " ").trim().to_owned(),
             false => name,
         };
-        Self(names.into_iter().map(without_nul).collect())
+        Self(names.into_iter().map(plain).collect())
     }
 
     /// One label a line.
@@ -316,18 +317,18 @@ mod tests {
     }
 
     #[test]
-    fn labels_hold_no_nul_wherever_they_come_from() {
-        let cat = Labels::from_lines("c\0at");
-        assert_eq!(cat.as_slice(), ["cat"]);
+    fn labels_hold_no_control_characters_wherever_they_come_from() {
+        let cat = Labels::from_lines("a\0c\u{1b}at\u{9b}");
+        assert_eq!(cat.as_slice(), ["a c at"]);
         for text in [
-            "['c\0at']",
-            "{0: 'c\0at'}",
-            "c\0at,dog",
-            "[\"c\\u0000at\"]",
-            "{\"0\": \"c\\u0000at\"}",
+            "['a\0cat']",
+            "{0: 'a\ncat'}",
+            "a\u{1b}cat,dog",
+            "[\"a\\u0000cat\"]",
+            "{\"0\": \"a\\u0000cat\"}",
         ] {
             let labels = Labels::from_metadata(text);
-            assert_eq!(labels.unwrap().get(0), "cat", "{text:?}");
+            assert_eq!(labels.unwrap().get(0), "a cat", "{text:?}");
         }
     }
 
