@@ -211,6 +211,60 @@ fn a_start_is_told_in_fifteen_lines_at_most_and_nothing_twice() {
     }
 }
 
+/// The milliseconds that GStreamer's tracer of latencies gives: of the element, and of the whole pipeline, in which the
+/// sink takes 20 ms for a frame.
+fn traced(max_in_flight: u32) -> (Vec<f64>, Vec<f64>) {
+    let folder = plugin_folder();
+    let detector = common::programs::detector();
+    let pipeline = format!(
+        "-q videotestsrc num-buffers={FRAMES} ! {detector} max-in-flight={max_in_flight} \
+         ! identity sleep-time=20000 ! fakesink sync=false"
+    );
+    let output = tool("gst-launch-1.0", folder.path())
+        .args(pipeline.split_whitespace())
+        .env("GST_TRACERS", "latency(flags=element+pipeline)")
+        .env("GST_DEBUG", "GST_TRACER:7")
+        .env("GST_DEBUG_NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let text = text(&output);
+    let times = |kind: &str| -> Vec<f64> {
+        let lines = text.lines().filter(|line| line.contains(kind));
+        let times = lines.filter_map(|line| {
+            let nanoseconds = line.split_once("time=(guint64)")?.1.split_once(',')?.0;
+            Some(nanoseconds.parse::<f64>().ok()? / 1e6)
+        });
+        times.collect()
+    };
+    (
+        times("element=(string)detector, src=(string)src"),
+        times(" latency, src-element-id="),
+    )
+}
+
+const FRAMES: usize = 20;
+
+#[test]
+fn the_tracer_of_latencies_sees_how_long_frames_were_in_the_element() {
+    let median = |mut times: Vec<f64>| {
+        assert_eq!(times.len(), FRAMES, "{times:?}");
+        times.sort_by(f64::total_cmp);
+        times[FRAMES / 2]
+    };
+    for (limit, waiting) in [(1, 0.0), (4, 4.0 * 20.0)] {
+        let (element, pipeline) = traced(limit);
+        let (element, pipeline) = (median(element), median(pipeline));
+        println!("max-in-flight={limit}: {element:.1} of {pipeline:.1} ms");
+        // The frames before this one are with the sink for so long.
+        assert!(element >= waiting, "{element} ms");
+        // Nobody but the sink takes the rest.
+        assert!(
+            (20.0..80.0).contains(&(pipeline - element)),
+            "{element} of {pipeline} ms"
+        );
+    }
+}
+
 /// Runs a pipeline under GStreamer's tracer of leaks, which must find none; gives back all that was said.
 fn without_leaks(pipeline: &str) -> (Output, String) {
     let folder = plugin_folder();
