@@ -1,34 +1,13 @@
 //! In steady state, nothing that the element allocates for a frame outlives it.
 
 mod common;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+#[path = "common/counting.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod counting;
 
 use common::*;
+use counting::{calls, live};
 use gst::prelude::*;
-
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-static CALLS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Bytes that a thousand frames left behind, and allocations for each of them.
 fn growth(element: gst::Element) -> (isize, usize) {
@@ -37,17 +16,14 @@ fn growth(element: gst::Element) -> (isize, usize) {
     let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
     let mut harness = harness(&element, &info);
     let mut run = |frames: usize| {
-        let (live, calls) = (LIVE.load(Ordering::Relaxed), CALLS.load(Ordering::Relaxed));
+        let (live_before, calls_before) = (live(), calls());
         for _ in 0..frames {
             let passed = harness
                 .push_and_pull(sample.buffer_owned().unwrap())
                 .unwrap();
             assert_eq!(gstrsdetectnet::detections(&passed).len(), 1);
         }
-        (
-            LIVE.load(Ordering::Relaxed) - live,
-            (CALLS.load(Ordering::Relaxed) - calls) / frames,
-        )
+        (live() - live_before, (calls() - calls_before) / frames)
     };
     run(100);
     run(1000)
@@ -82,7 +58,7 @@ fn a_thousand_flushes_leave_no_allocation_behind() {
         element.request_pad_simple("detections").unwrap();
         let mut harness = harness(&element, &picture.info());
         let mut flush = |times: usize| {
-            let before = LIVE.load(Ordering::Relaxed);
+            let before = live();
             for _ in 0..times {
                 assert!(harness.push_event(gst::event::FlushStart::new()));
                 assert!(harness.push_event(gst::event::FlushStop::new(true)));
@@ -90,7 +66,7 @@ fn a_thousand_flushes_leave_no_allocation_behind() {
                 assert!(harness.push_and_pull(picture.buffer()).is_ok());
                 while harness.try_pull_event().is_some() {}
             }
-            LIVE.load(Ordering::Relaxed) - before
+            live() - before
         };
         flush(50);
         let grown = flush(1000);

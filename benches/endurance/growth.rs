@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::heap::allocated;
 use crate::usage::{Gpu, Load};
 
 /// What the process holds at one moment.
@@ -25,13 +26,6 @@ fn entries(folder: &str) -> std::io::Result<f64> {
 pub fn use_one_heap() {
     // SAFETY: no other thread runs yet.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
-}
-
-/// Bytes that are allocated. How much of the heap lies in memory says less: what was freed between two blocks stays.
-fn allocated() -> usize {
-    // SAFETY: the call has no preconditions.
-    let heap = unsafe { libc::mallinfo2() };
-    heap.uordblks + heap.hblkhd
 }
 
 impl Reading {

@@ -10,6 +10,8 @@
 
 mod camera;
 mod growth;
+#[path = "../../tests/common/heap.rs"]
+mod heap;
 #[path = "../cameras/usage.rs"]
 mod usage;
 

@@ -1,38 +1,13 @@
 //! Preprocessing allocates for the first frame of a format and size, and never for the next ones.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use gstrsdetectnet::frame::Colorimetry;
 use gstrsdetectnet::preprocess::cpu::Preprocessor;
 use gstrsdetectnet::preprocess::{
     Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, Shrinking, TensorLayout,
 };
 
+use super::counting::calls_here;
 use super::pictures::{FORMATS, Picture};
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn later_frames_of_a_format_and_size_allocate_nothing() {
@@ -60,13 +35,13 @@ fn later_frames_of_a_format_and_size_allocate_nothing() {
         for format in FORMATS {
             let mut picture = Picture::new(format, Colorimetry::default(), 200, 140, 0);
             picture.randomise(1);
-            let before = ALLOCATIONS.get();
+            let before = calls_here();
             preprocessor.run(&picture.frame(), &mut tensor);
-            let after_first = ALLOCATIONS.get();
+            let after_first = calls_here();
             picture.randomise(2);
             preprocessor.run(&picture.frame(), &mut tensor);
             assert!(after_first > before);
-            assert_eq!(ALLOCATIONS.get(), after_first);
+            assert_eq!(calls_here(), after_first);
         }
     }
 }

@@ -2,6 +2,9 @@
 //! arbitrary frames against a slow reference in 64-bit floating point.
 
 mod allocations;
+#[path = "../common/counting.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod counting;
 mod crops;
 mod opencv;
 mod pictures;

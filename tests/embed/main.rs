@@ -1,6 +1,9 @@
 //! `pipelines/embed.rs`, run as its users run it: with a real RTSP server and a real broker that come and go.
 
+mod broker;
+#[path = "../common/mod.rs"]
 mod common;
+mod python;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use gst_rtsp_server::prelude::*;
-use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
 
 /// A blue cell on black, 25 times a second.
@@ -359,171 +361,6 @@ fn detections_are_back_within_3_s_after_the_server_is_and_nothing_piles_up() {
         assert_eq!(line["objects"][0]["roi_type"], "blue", "{line}");
     }
     assert!(said.iter().any(|line| line.contains("; again")));
-}
-
-/// `pipelines/embed.py` with the plugin that cargo built; None where Python lacks what it needs.
-fn embed_py(folder: &Path, arguments: &[&str]) -> Option<Killed> {
-    let modules = "import gi, numpy; gi.require_version('GstVideo', '1.0')";
-    let python = "/usr/bin/python3";
-    let checked = Command::new(python).args(["-c", modules]).output();
-    if !checked.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: install python3-gi, python3-numpy and gir1.2-gst-plugins-base-1.0");
-        return None;
-    }
-    std::os::unix::fs::symlink(library(), folder.join("libgstrsdetectnet.so")).unwrap();
-    let mut command = Command::new(python);
-    command.arg(tests_file("../pipelines/embed.py"));
-    command.args(arguments).current_dir(folder);
-    command.env("PYTHONDONTWRITEBYTECODE", "1");
-    command.env("GST_PLUGIN_PATH", folder);
-    command.env("GST_REGISTRY", folder.join("registry.bin"));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    Some(Killed(command.spawn().unwrap()))
-}
-
-#[test]
-fn the_example_in_python_is_back_within_3_s_after_the_server_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let (server, _) = rtsp_server(port, "blue");
-    let address = format!("rtspt://127.0.0.1:{port}/gate");
-    let model = format!("model={}", model("colors-ssd.onnx"));
-    let labels = tests_file("models/colors.labels.txt");
-    let labels = format!("labels={}", labels.display());
-    let arguments = [&address, "found", &model, &labels, "crop-classes=red,blue"];
-    let Some(mut program) = embed_py(folder.path(), &arguments) else {
-        return;
-    };
-    let mut lines = BufReader::new(program.0.stdout.take().unwrap()).lines();
-    let first = lines.next().unwrap().unwrap();
-    assert!(first.contains(".jpg blue "), "{first}");
-    drop(server);
-    thread::sleep(Duration::from_secs(1));
-    let (_server, back) = rtsp_server(port, "red");
-    let second = lines.next().unwrap().unwrap();
-    println!(
-        "embed.py: a new picture {:.2?} after the server was back",
-        back.elapsed()
-    );
-    assert!(second.contains(".jpg red "), "{second}");
-    assert!(back.elapsed() < Duration::from_secs(3));
-    for line in [first, second] {
-        let name = line.split(' ').next().unwrap();
-        assert!(folder.path().join("found").join(name).is_file());
-    }
-}
-
-/// A broker that keeps its clients' sessions in a folder; None where there is none.
-fn broker(folder: &Path, port: u16) -> Option<Killed> {
-    let settings = folder.join("mosquitto.conf");
-    let text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 0\n\
-         persistence true\npersistence_location {}/\n",
-        folder.display()
-    );
-    std::fs::write(&settings, text).unwrap();
-    let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap());
-    let child = Command::new("mosquitto")
-        .arg("-c")
-        .arg(settings)
-        .env("PATH", path)
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(child) = child else {
-        eprintln!("skipped: install mosquitto");
-        return None;
-    };
-    wait_until("the broker listens", || {
-        TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
-    Some(Killed(child))
-}
-
-/// Ends a broker so that it saves what it was given.
-fn end(mut broker: Killed) {
-    let id = broker.0.id().to_string();
-    Command::new("kill").args(["-TERM", &id]).status().unwrap();
-    broker.0.wait().unwrap();
-}
-
-/// The frames of the lines that a subscriber gets, which stays subscribed while the broker is away.
-fn subscriber(port: u16) -> Arc<Mutex<BTreeSet<u64>>> {
-    let mut options = MqttOptions::new("subscriber", "127.0.0.1", port);
-    options.set_clean_session(false);
-    let (client, mut connection) = Client::new(options, 10);
-    let frames = Arc::<Mutex<BTreeSet<u64>>>::default();
-    let of_thread = Arc::clone(&frames);
-    let (subscribed, is_subscribed) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        client.subscribe("cameras/#", QoS::AtLeastOnce).unwrap();
-        for event in connection.iter() {
-            match event {
-                Ok(Event::Incoming(Packet::SubAck(_))) => subscribed.send(()).unwrap(),
-                Ok(Event::Incoming(Packet::Publish(line))) => {
-                    assert_eq!(line.topic, "cameras/gate");
-                    let line: Value = serde_json::from_slice(&line.payload).unwrap();
-                    let frame = line["frame"].as_u64().unwrap();
-                    of_thread.lock().unwrap().insert(frame);
-                }
-                Ok(_) => {}
-                Err(_) => thread::sleep(Duration::from_millis(100)),
-            }
-        }
-    });
-    is_subscribed.recv_timeout(Duration::from_secs(10)).unwrap();
-    frames
-}
-
-#[test]
-fn every_line_reaches_the_broker_although_it_was_away() {
-    let folder = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let Some(mut running) = broker(folder.path(), port) else {
-        return;
-    };
-    let received = subscriber(port);
-    let count = || received.lock().unwrap().len();
-    // However slow this machine is, each frame has its line.
-    let embed = Embed::start(&[
-        "--max-latency",
-        "0",
-        "--mqtt",
-        &format!("127.0.0.1:{port}/cameras"),
-        &format!("gate={BLUE_CELL}"),
-    ]);
-    for _ in 0..2 {
-        wait_until("lines arrive", || count() > 0);
-        end(running);
-        let stopped = count();
-        let before = embed.lines_of("gate");
-        wait_until("lines pile up", || embed.lines_of("gate") > before + 30);
-        assert!(embed.samples()["rsdetectnet_outbox_waiting{}"] >= 30.0);
-        running = broker(folder.path(), port).unwrap();
-        wait_until("lines arrive again", || count() > stopped + 30);
-    }
-    let (lines, said) = embed.interrupt();
-    assert!(said.iter().any(|line| line.contains("the broker: ")));
-    let printed: BTreeSet<u64> = lines.iter().map(|l| l["frame"].as_u64().unwrap()).collect();
-    wait_until("the last line arrives", || count() >= printed.len());
-    assert_eq!(*received.lock().unwrap(), printed);
-    assert_eq!(printed.last(), Some(&(printed.len() as u64 - 1)));
-    println!("{} lines, all of which arrived", printed.len());
-    end(running);
-}
-
-#[test]
-fn lines_that_find_no_room_in_the_buffer_are_counted() {
-    let nowhere = format!("127.0.0.1:{}/cameras", free_port());
-    let camera = format!("gate={BLUE_CELL}");
-    let embed = Embed::start(&["--mqtt", &nowhere, "--mqtt-buffer", "20", &camera]);
-    wait_until("there are lines", || embed.lines_of("gate") >= 40);
-    let samples = embed.samples();
-    assert_eq!(samples["rsdetectnet_outbox_waiting{}"], 20.0);
-    assert_eq!(samples["rsdetectnet_outbox_delivered_total{}"], 0.0);
-    let counted = 20.0 + samples["rsdetectnet_outbox_lost_total{}"];
-    let lines = samples["rsdetectnet_json_lines_total{camera=\"gate\"}"];
-    assert!((counted - lines).abs() <= 1.0, "{counted} of {lines}");
-    embed.interrupt();
 }
 
 #[test]
