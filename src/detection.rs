@@ -53,6 +53,18 @@ impl BoundingBox {
         )
     }
 
+    /// Left, top, width and height of the box in whole pixels of a frame: at least one pixel, within the frame.
+    pub fn covering_pixels(&self, frame_width: u32, frame_height: u32) -> (u32, u32, u32, u32) {
+        let span = |from: f32, to: f32, limit: u32| {
+            let start = (from.round().max(0.0) as u32).min(limit.saturating_sub(1));
+            let end = (to.round().max(0.0) as u32).clamp(start + 1, limit.max(start + 1));
+            (start, end - start)
+        };
+        let (x, pixels_wide) = span(self.x, self.right(), frame_width);
+        let (y, pixels_high) = span(self.y, self.bottom(), frame_height);
+        (x, y, pixels_wide, pixels_high)
+    }
+
     /// The box around both.
     pub fn union(&self, other: &Self) -> Self {
         Self::from_corners(
@@ -120,6 +132,20 @@ pub struct Detection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rounded_boxes_have_a_pixel_and_stay_within_the_frame(
+            (x, y, w, h) in (-9f32..3000.0, -9f32..3000.0, 0f32..3000.0, 0f32..3000.0),
+            (width, height) in (1u32..2000, 1u32..2000),
+        ) {
+            let clipped = BoundingBox { x, y, width: w, height: h }
+                .clipped_to(width as f32, height as f32);
+            let (x, y, w, h) = clipped.covering_pixels(width, height);
+            prop_assert!(w >= 1 && h >= 1 && x + w <= width && y + h <= height);
+        }
+    }
 
     #[test]
     fn iou_of_equal_disjoint_and_half_overlapping_boxes() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use gstrsdetectnet::{crop, cuda, decode, preprocess, thumbnail};
+use gstrsdetectnet::{crop, decode, overlay, preprocess, thumbnail};
 
 fn committed() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/kernels.ptx");
@@ -62,7 +62,7 @@ fn parameters_have_the_size_that_the_kernels_expect() {
         ("preprocess", size_of::<preprocess::cuda::Batch>()),
         ("decode", size_of::<decode::cuda::Launch>()),
         ("suppress", size_of::<decode::cuda::Launch>()),
-        ("overlay", size_of::<cuda::draw::Canvas>()),
+        ("overlay", size_of::<overlay::draw::Canvas>()),
         ("crop", size_of::<crop::cuda::Launch>()),
         ("thumbnail", size_of::<thumbnail::cuda::Batch>()),
     ] {

@@ -10,8 +10,8 @@ use cust::sys::CUstream;
 use super::Rectangle;
 use super::color;
 use super::render::{CropResize, picture};
-use crate::cuda::planes::{self, PlaneError};
 use crate::cuda::{CudaError, Kernels};
+use crate::frame::planes::{self, PlaneError};
 use crate::frame::{DeviceFrame, DeviceStorage, PixelFormat};
 
 pub use cropper::DeviceCropper;

@@ -23,7 +23,6 @@ use crate::detection::BoundingBox;
 use crate::frame::{PixelFormat, SystemFrame, SystemFrameMut};
 
 pub use crate::frame::Rectangle;
-use crate::meta::roi::covering_pixels;
 
 impl Rectangle {
     /// The pixels of a box of a frame of this size in pixels. `margin` is added on each side, as a part of the box's
@@ -42,7 +41,7 @@ impl Rectangle {
             height: bounding_box.height + 2.0 * down,
         };
         let clipped = grown.clipped_to(frame_width as f32, frame_height as f32);
-        let (x, y, width, height) = covering_pixels(clipped, frame_width, frame_height);
+        let (x, y, width, height) = clipped.covering_pixels(frame_width, frame_height);
         let (columns, rows) = format.subsampling();
         let outward = |start: u32, length: u32, step: usize, limit: u32| {
             let (start, end) = (start as usize, (start + length) as usize);

@@ -1,19 +1,15 @@
-//! CUDA: the driver found at run time, the kernels, textures, drawing.
+//! CUDA: the driver found at run time, contexts, streams, the kernels.
 //!
 //! Every call needs a current context, the one that the frames' memory belongs to. Streams are the caller's;
 //! nothing here waits for a GPU.
 
 pub mod arena;
 pub mod context;
-pub mod draw;
 pub mod driver;
-pub mod planes;
 pub mod seats;
 pub mod staging;
 pub mod stream;
 mod symbols;
-pub mod texture;
-pub mod upload;
 
 use std::ffi::{CStr, c_void};
 use std::sync::{Arc, Mutex, Weak};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::cuda::CudaError;
 use crate::cuda::context::ContextError;
-use crate::cuda::draw::DrawError;
 use crate::decode::{UnexpectedShape, UnknownLayout};
 use crate::engine::onnxruntime;
 use crate::engine::tensorrt::{CacheError, TensorRtError};
 use crate::model::onnx::OnnxError;
 use crate::model::{LabelsError, ModelError, ModelInfoError};
+use crate::overlay::draw::DrawError;
 use crate::preprocess::cuda::PreprocessError;
 use crate::region::ViewError;
 

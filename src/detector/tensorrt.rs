@@ -30,7 +30,7 @@ use crate::detection::Detection;
 use crate::engine::tensorrt::{Batches, size_after};
 use crate::frame::{DeviceFrame, PendingStream};
 use crate::region::Part;
-use crate::{cuda::planes, lock, profiler};
+use crate::{frame::planes, lock, profiler};
 
 /// A model on a GPU, with room for the batches that its streams need.
 pub struct TensorRtModel {

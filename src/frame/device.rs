@@ -28,7 +28,7 @@ pub enum DeviceStorage {
     /// Tiles in the hardware's own order, which only a texture over the `CUarray` reads.
     BlockLinear,
     /// `CUtexObject`s over arrays that return whole numbers at whole coordinates, as
-    /// [`PointTexture`](crate::cuda::texture::PointTexture) does. A texel holds the samples that lie at one
+    /// [`PointTexture`](crate::frame::texture::PointTexture) does. A texel holds the samples that lie at one
     /// place: Y; U and V; R, G, B and A in the format's order. Frames of packed 4:2:2 are textures of the
     /// frame's width, rounded up to even, with luma and one chroma sample in each texel.
     Texture,

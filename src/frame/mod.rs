@@ -7,8 +7,11 @@ pub mod device;
 pub mod gstcuda;
 pub mod memory;
 pub mod nvmm;
+pub mod planes;
 mod rectangle;
 pub mod system;
+pub mod texture;
+pub mod upload;
 pub mod video_info;
 
 pub use device::{DeviceFrame, DevicePlane, DeviceStorage, PendingStream};

@@ -14,7 +14,6 @@ use gst::glib::ffi::{GFALSE, GQuark, gboolean};
 use gst::glib::translate::IntoGlib;
 
 use super::message::FrameFacts;
-use super::roi::covering_pixels;
 use crate::detection::Detection;
 use crate::dynamic_library::DynamicLibrary;
 use crate::model::Labels;
@@ -156,8 +155,9 @@ impl Analytics {
         }
         for detection in detections {
             let quark = self.quark(detection.class_id, labels).into_glib();
-            let (x, y, width, height) =
-                covering_pixels(detection.bounding_box, facts.width, facts.height);
+            let (x, y, width, height) = detection
+                .bounding_box
+                .covering_pixels(facts.width, facts.height);
             let mut entry = Entry::unset();
             // SAFETY: the meta is one of the buffer's; the entry is written.
             let added = unsafe {

@@ -39,7 +39,7 @@ pub fn attach(
     let frame = batch_id.unwrap_or(0) as usize;
     for (index, detection) in detections.iter().enumerate() {
         let bounding_box = detection.bounding_box;
-        let rectangle = covering_pixels(bounding_box, frame_width, frame_height);
+        let rectangle = bounding_box.covering_pixels(frame_width, frame_height);
         let mut meta =
             VideoRegionOfInterestMeta::add(buffer, labels.get(detection.class_id), rectangle);
         let (width, height) = (f64::from(frame_width), f64::from(frame_height));
@@ -125,35 +125,9 @@ fn oriented(parameter: &gst::StructureRef) -> Option<OrientedBox> {
     })
 }
 
-/// The box rounded to whole pixels: at least one pixel, within the frame.
-pub fn covering_pixels(bounding_box: BoundingBox, width: u32, height: u32) -> (u32, u32, u32, u32) {
-    let span = |from: f32, to: f32, limit: u32| {
-        let start = (from.round().max(0.0) as u32).min(limit.saturating_sub(1));
-        let end = (to.round().max(0.0) as u32).clamp(start + 1, limit.max(start + 1));
-        (start, end - start)
-    };
-    let (x, pixels_wide) = span(bounding_box.x, bounding_box.right(), width);
-    let (y, pixels_high) = span(bounding_box.y, bounding_box.bottom(), height);
-    (x, y, pixels_wide, pixels_high)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn rounded_boxes_have_a_pixel_and_stay_within_the_frame(
-            (x, y, w, h) in (-9f32..3000.0, -9f32..3000.0, 0f32..3000.0, 0f32..3000.0),
-            (width, height) in (1u32..2000, 1u32..2000),
-        ) {
-            let clipped = BoundingBox { x, y, width: w, height: h }
-                .clipped_to(width as f32, height as f32);
-            let (x, y, w, h) = covering_pixels(clipped, width, height);
-            prop_assert!(w >= 1 && h >= 1 && x + w <= width && y + h <= height);
-        }
-    }
 
     #[test]
     fn what_is_attached_is_what_is_read_back() {

@@ -5,10 +5,10 @@ use std::array;
 use super::color::{Channel, Color};
 use super::layout::{Picture, Shape};
 use super::text::Font;
-use crate::cuda::draw::{DrawError, Ink, Painter, Primitive};
 use crate::cuda::stream::{Event, Stream};
 use crate::cuda::{CudaError, Kernels};
 use crate::frame::{Colorimetry, DeviceFrame, PixelFormat};
+use crate::overlay::draw::{DrawError, Ink, Painter, Primitive};
 
 /// Primitives that are enqueued at most before the host waits for them.
 const CAPACITY: usize = 16384;

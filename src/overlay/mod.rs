@@ -19,6 +19,7 @@
 pub mod color;
 pub mod cpu;
 pub mod cuda;
+pub mod draw;
 pub mod layout;
 mod tail;
 pub mod text;

@@ -4,8 +4,8 @@
 
 use cust::sys::CUstream;
 
-use crate::cuda::planes::{self, PlaneError};
 use crate::cuda::{CudaError, Kernels};
+use crate::frame::planes::{self, PlaneError};
 use crate::frame::{DeviceFrame, DeviceStorage, Rectangle};
 
 use super::color::ColorTransform;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::{Area, Levels, Span};
-use crate::crop::Rectangle;
+use crate::frame::Rectangle;
 use crate::frame::{PixelFormat, SystemFrame};
 
 /// Rows that are added up before they are divided into cells: as many as sums have room for (255 * 256 in 16 bits,

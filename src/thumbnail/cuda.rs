@@ -9,14 +9,14 @@ use cust::memory::DeviceBuffer;
 use cust::sys::{self, CUstream};
 
 use super::{Area, Levels, MAX_SIDE};
-use crate::crop::Rectangle;
 use crate::cuda::context::{Context, InContext};
 use crate::cuda::driver::check;
-use crate::cuda::planes::{self, PlaneError};
 use crate::cuda::staging::Staging;
 use crate::cuda::stream::{Event, Stream};
-use crate::cuda::texture::FrameTextures;
 use crate::cuda::{CudaError, Kernels, SharedKernels};
+use crate::frame::Rectangle;
+use crate::frame::planes::{self, PlaneError};
+use crate::frame::texture::FrameTextures;
 use crate::frame::{DeviceFrame, DeviceStorage, PendingStream};
 
 /// Frames and areas of one launch; a kernel's parameters may have 4 KiB.

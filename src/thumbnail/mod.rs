@@ -18,10 +18,9 @@
 pub mod cpu;
 pub mod cuda;
 
-use crate::crop::Rectangle;
 use crate::detection::{BoundingBox, Detection};
+use crate::frame::Rectangle;
 use crate::frame::{Colorimetry, PixelFormat};
-use crate::meta::roi::covering_pixels;
 
 /// The largest side of a thumbnail.
 pub const MAX_SIDE: usize = 64;
@@ -54,7 +53,7 @@ pub fn pixels_of(
     (frame_width, frame_height): (usize, usize),
 ) -> Rectangle {
     let clipped = bounding_box.clipped_to(frame_width as f32, frame_height as f32);
-    let (x, y, width, height) = covering_pixels(clipped, frame_width as u32, frame_height as u32);
+    let (x, y, width, height) = clipped.covering_pixels(frame_width as u32, frame_height as u32);
     Rectangle {
         x: x as usize,
         y: y as usize,

@@ -10,10 +10,10 @@ use cust::memory::DeviceBuffer;
 use cust::stream::{Stream, StreamFlags};
 use cust::sys;
 use gstrsdetectnet::crop::cuda::Launch as CropLaunch;
-use gstrsdetectnet::cuda::draw::Canvas;
-use gstrsdetectnet::cuda::texture::PointTexture;
 use gstrsdetectnet::cuda::{Kernels, driver};
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
+use gstrsdetectnet::frame::texture::PointTexture;
+use gstrsdetectnet::overlay::draw::Canvas;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
 use gstrsdetectnet::thumbnail::cuda::Batch as ThumbnailBatch;
 

@@ -32,10 +32,10 @@ use std::cell::RefCell;
 use gstrsdetectnet::crop::Rectangle;
 use gstrsdetectnet::crop::cuda::{Cut, Jobs};
 use gstrsdetectnet::crop::render::CropResize;
-use gstrsdetectnet::cuda::draw::{Ink, Painter, Primitive};
 use gstrsdetectnet::decode::cuda::{Decoder, Found, ImageRules, OutputElement, Outputs};
 use gstrsdetectnet::decode::{Family, Filter};
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat};
+use gstrsdetectnet::overlay::draw::{Ink, Painter, Primitive};
 use gstrsdetectnet::preprocess::cuda::{Element, InputTensor, Preprocessor, Slot};
 use gstrsdetectnet::preprocess::{
     Anchor, ChannelOrder, InputGeometry, Preparation, ResizeMode, Shrinking, TensorLayout,

@@ -15,10 +15,10 @@ mod picture;
 #[path = "../kernels/random.rs"]
 mod random;
 
-use gstrsdetectnet::cuda::draw::DrawError;
 use gstrsdetectnet::cuda::stream::{Event, Stream};
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat};
 use gstrsdetectnet::overlay::cuda::DeviceOverlay;
+use gstrsdetectnet::overlay::draw::DrawError;
 
 use gpu::Gpu;
 use overlay_cases::{LABELS, assert_planes, detections, drawn_by_the_cpu, overlay};

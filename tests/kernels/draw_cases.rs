@@ -1,7 +1,7 @@
 //! Drawing on a machine against the rules applied to one stored sample after the other.
 
-use gstrsdetectnet::cuda::draw::{Canvas, Ink, Primitive};
 use gstrsdetectnet::frame::{Colorimetry, PixelFormat};
+use gstrsdetectnet::overlay::draw::{Canvas, Ink, Primitive};
 
 use crate::machine::Machine;
 use crate::picture::{FORMATS, Picture};

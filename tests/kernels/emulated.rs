@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 use gstrsdetectnet::crop::cuda::Launch as CropLaunch;
-use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
+use gstrsdetectnet::overlay::draw::Canvas;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
 use gstrsdetectnet::thumbnail::cuda::Batch as ThumbnailBatch;
 use libloading::Library;

@@ -1,8 +1,8 @@
 //! What the kernels run on in a test.
 
 use gstrsdetectnet::crop::cuda::Launch as CropLaunch;
-use gstrsdetectnet::cuda::draw::Canvas;
 use gstrsdetectnet::decode::cuda::Batch as DecodeBatch;
+use gstrsdetectnet::overlay::draw::Canvas;
 use gstrsdetectnet::preprocess::cuda::Batch as PreprocessBatch;
 use gstrsdetectnet::thumbnail::cuda::Batch as ThumbnailBatch;
 

@@ -1,9 +1,9 @@
 //! Pictures of the overlay, drawn on a machine and by the renderer of the CPU: the same bytes.
 
-use gstrsdetectnet::cuda::draw::{Canvas, Primitive};
 use gstrsdetectnet::detection::{BoundingBox, Detection};
 use gstrsdetectnet::frame::{ColorMatrix, Colorimetry, DeviceFrame, PixelFormat};
 use gstrsdetectnet::overlay::color::Color;
+use gstrsdetectnet::overlay::draw::{Canvas, Primitive};
 use gstrsdetectnet::overlay::layout::{Picture, Shape};
 use gstrsdetectnet::overlay::text::Font;
 use gstrsdetectnet::overlay::{Overlay, Parts, cpu, cuda};

@@ -6,9 +6,9 @@ use super::{CropError, Cut, Download, Jobs};
 use crate::cuda::context::{Context, InContext};
 use crate::cuda::staging::Staging;
 use crate::cuda::stream::{Event, Stream};
-use crate::cuda::texture::FrameTextures;
 use crate::cuda::{CudaError, Kernels, SharedKernels};
 use crate::frame::PendingStream;
+use crate::frame::texture::FrameTextures;
 
 /// The least bytes of a table, enough for 77 crops.
 const LEAST_TABLE: usize = 16 << 10;

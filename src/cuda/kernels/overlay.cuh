@@ -1,5 +1,5 @@
 // Draws rectangles and masks into a frame, in place. Integer arithmetic, so that every renderer draws the same
-// picture; the structs are those of src/cuda/draw.rs.
+// picture; the structs are those of src/overlay/draw.rs.
 #pragma once
 
 #include "preprocess.cuh"

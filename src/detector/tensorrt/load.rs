@@ -11,7 +11,6 @@ use crate::cuda::SharedKernels;
 use crate::cuda::context::{Context, driver_version};
 use crate::cuda::driver::is_lost;
 use crate::cuda::stream::{Event, Stream};
-use crate::cuda::texture::FrameTextures;
 use crate::decode::Layout;
 use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, OutputTensor, Outputs};
 use crate::detector::adapt::adapt;
@@ -23,6 +22,7 @@ use crate::engine::tensorrt::{
     Library, LoadOptions, OnnxModel, Precision, TensorSpec,
 };
 use crate::engine::{self, ElementType};
+use crate::frame::texture::FrameTextures;
 use crate::model::onnx::{Float16Options, Float16Outcome, Model};
 use crate::model::{Labels, ModelSource};
 use crate::preprocess::InputGeometry;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use crate::cuda::CudaError;
 use crate::cuda::context::{Context, InContext};
 use crate::cuda::stream::{Event, Stream};
-use crate::cuda::upload::Upload;
+use crate::frame::upload::Upload;
 use crate::frame::{DeviceFrame, PendingStream, SystemFrame};
 use crate::lock;
 

@@ -2,7 +2,7 @@
 
 use cust::sys;
 
-use super::driver::{CudaError, check};
+use crate::cuda::driver::{CudaError, check};
 use crate::frame::{DeviceFrame, DeviceStorage};
 
 /// A view of a two-dimensional array through which kernels read its samples unchanged: whole numbers at

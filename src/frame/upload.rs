@@ -2,8 +2,8 @@
 
 use cust::sys::CUstream;
 
-use super::driver::CudaError;
-use super::staging::Staging;
+use crate::cuda::driver::CudaError;
+use crate::cuda::staging::Staging;
 use crate::frame::{DeviceFrame, DevicePlane, DeviceStorage, SystemFrame};
 
 /// Rows start at multiples of this, which every kernel's reads are aligned to.

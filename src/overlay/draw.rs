@@ -10,9 +10,9 @@ use std::ffi::c_void;
 use cust::memory::{DeviceBuffer, DeviceCopy, LockedBuffer};
 use cust::sys::{self, CUstream};
 
-use super::driver::check;
-use super::planes::{self, PlaneError};
-use super::{CudaError, Kernels};
+use crate::cuda::driver::check;
+use crate::cuda::{CudaError, Kernels};
+use crate::frame::planes::{self, PlaneError};
 use crate::frame::{DeviceFrame, DeviceStorage};
 
 const NO_MASK: u32 = u32::MAX;
