@@ -47,8 +47,8 @@ impl DynamicLibrary {
     }
 }
 
-/// What a variable says of code to load. In a process that runs with another user's rights that is nothing: its variables
-/// come from whoever started it.
+/// What a variable says of code to load. In a process that runs with another user's rights that is nothing: its
+/// variables come from whoever started it.
 pub fn named_by(variable: &str) -> Option<OsString> {
     // SAFETY: getauxval has no preconditions.
     let elevated = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;

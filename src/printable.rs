@@ -5,8 +5,8 @@ use std::fmt::Display;
 /// Longer texts are cut off.
 const MOST_CHARACTERS: usize = 2000;
 
-/// A text of one line and bounded length, without what terminals take for orders: control characters and those that turn
-/// the direction of writing are escaped.
+/// A text of one line and bounded length, without what terminals take for orders: control characters and those that
+/// turn the direction of writing are escaped.
 pub fn printable(text: impl Display) -> String {
     let text = text.to_string();
     let mut printable = String::with_capacity(text.len().min(4 * MOST_CHARACTERS));

@@ -76,6 +76,7 @@ fn assert_not_on_a_gpu(folder: &Path, sentence: &str) {
     assert!(played.contains("4 detections"), "{played}");
     let told = log.to_lowercase().matches("not on a gpu").count();
     assert_eq!(told, 2, "not once in each of two starts: {log}");
+    assert!(log.lines().count() <= 2 * 15, "{log}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! How the sources are laid out: rooms that depend on each other in one direction, and files that can be read in one go.
+//! How the sources are laid out: rooms that depend on each other in one direction, and files that can be read in one
+//! go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! What gst-validate's scenarios do to a player: scrubbing, other rates, loops, pauses and pads in a real pipeline. Each
-//! frame of the clip shows its own object, so that a result of another frame is told from its own.
+//! What gst-validate's scenarios do to a player: scrubbing, other rates, loops, pauses and pads in a real pipeline.
+//! Each frame of the clip shows its own object, so that a result of another frame is told from its own.
 
 mod common;
 

@@ -6,7 +6,8 @@
 //!
 //! Each camera shows an object of its own, in a colour and at a place that no other has. `--before` are elements
 //! between the camera and the detector, for example those that bring its frames onto a GPU. Every `--every` seconds all
-//! cameras come back, and a line tells how things are; the last lines say whether they stayed so, as does the exit status.
+//! cameras come back, and a line tells how things are; the last lines say whether they stayed so, as does the exit
+//! status.
 
 mod camera;
 mod growth;

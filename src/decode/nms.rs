@@ -1,5 +1,5 @@
-//! Several boxes for one object: greedy non-maximum suppression, hard or soft, or clustering as DetectNet's networks want
-//! it.
+//! Several boxes for one object: greedy non-maximum suppression, hard or soft, or clustering as DetectNet's networks
+//! want it.
 
 use super::Filter;
 use super::plan::Suppression;

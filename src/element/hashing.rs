@@ -40,9 +40,9 @@ impl Comparer {
         self.inspected.clear();
     }
 
-    /// Whether all frames of a buffer look like those of the last one for which this was not so, and which was inspected
-    /// therefore. Frames in GPU memory lie in `context`. Their thumbnails replace `look`, which is empty without a
-    /// comparison.
+    /// Whether all frames of a buffer look like those of the last one for which this was not so, and which was
+    /// inspected therefore. Frames in GPU memory lie in `context`. Their thumbnails replace `look`, which is empty
+    /// without a comparison.
     pub fn is_unchanged(
         &mut self,
         plan: HashPlan,
@@ -68,8 +68,8 @@ impl Comparer {
 }
 
 impl Hasher {
-    /// Makes the thumbnails of a buffer and of what was found in each of its frames. Those of the frames are `look`, if it
-    /// is not empty.
+    /// Makes the thumbnails of a buffer and of what was found in each of its frames. Those of the frames are `look`, if
+    /// it is not empty.
     pub fn hash(
         &mut self,
         plan: HashPlan,

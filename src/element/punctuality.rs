@@ -57,8 +57,8 @@ impl Punctuality {
     }
 
     /// A frame of this age is in time if it is found out before it is older than `max_latency`. Where frames come so
-    /// late, or inspections take so long, that none would be, a frame that had not to wait for another is in time, unless
-    /// it is older when it comes.
+    /// late, or inspections take so long, that none would be, a frame that had not to wait for another is in time,
+    /// unless it is older when it comes.
     fn late(
         &mut self,
         age: ClockTime,

@@ -71,9 +71,9 @@ impl fmt::Display for TensorSpec {
     }
 }
 
-/// The values of an input besides the image, for each image of a batch: what exports of RT-DETR and PaddleDetection want
-/// to know of the frame. They are told that it is as large as the network's input, so that their boxes are in pixels of
-/// that. None where the input is another.
+/// The values of an input besides the image, for each image of a batch: what exports of RT-DETR and PaddleDetection
+/// want to know of the frame. They are told that it is as large as the network's input, so that their boxes are in
+/// pixels of that. None where the input is another.
 pub fn constant_input(spec: &TensorSpec, image: InputGeometry) -> Option<[f32; 2]> {
     let (width, height) = (image.width as f32, image.height as f32);
     let two = matches!(*spec.shape, [_, 2]);

@@ -43,8 +43,8 @@ impl ContextOffer {
     }
 
     /// The context of a neighbour or of the application; where none has one, this process's shared one,
-    /// on the GPU that `choose` names, made known to the application and, when they ask, to the neighbours. This is the protocol of
-    /// `gst_cuda_ensure_element_context`, in the same order: downstream, upstream, application, own.
+    /// on the GPU that `choose` names, made known to the application and, when they ask, to the neighbours. This is the
+    /// protocol of `gst_cuda_ensure_element_context`, in the same order: downstream, upstream, application, own.
     pub fn ensure(
         &self,
         element: &gst::Element,

@@ -89,8 +89,8 @@ impl DeviceFrame {
         }
     }
 
-    /// The planes of a part of the frame that begins at even pixels; those that are no linear memory are the frame's own.
-    /// None where the rectangle is no such part.
+    /// The planes of a part of the frame that begins at even pixels; those that are no linear memory are the frame's
+    /// own. None where the rectangle is no such part.
     pub fn part(&self, part: Rectangle) -> Option<[DevicePlane; 3]> {
         if !part.is_part_of(self.width, self.height) {
             return None;

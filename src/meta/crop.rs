@@ -3,8 +3,8 @@
 //!
 //! Its fields: `label` (string), `label_id` (int), `confidence` (double, 0 to 1), `x`, `y`, `w`, `h` (int, the pixels
 //! of the frame that the crop shows), `frame_width`, `frame_height` (int), `frame` (uint64, frames since the stream
-//! started), `batch_id` (int) where the buffer held a batch of frames, `object_id` (int64) where a tracker gave one, and
-//! `hash` (GBytes) where it is wanted. C and Python read it with
+//! started), `batch_id` (int) where the buffer held a batch of frames, `object_id` (int64) where a tracker gave one,
+//! and `hash` (GBytes) where it is wanted. C and Python read it with
 //! `gst_buffer_get_custom_meta(buffer, "rsdetectnet-crop")`, Rust with [`crop_details`].
 
 use std::sync::Once;

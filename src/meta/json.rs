@@ -12,10 +12,10 @@
 //! It is one line, which ends with a line feed. Times other than those of `timing` are in nanoseconds and absent where
 //! they are unknown: `pts` as the buffer has it, `timestamp` in stream time, `running_time` in running time. `x`, `y`,
 //! `w` and `h` are in pixels of the frame, the corners of `bounding_box` parts of its width and height, 0 to 1.
-//! `object_id` is absent where no tracker gave one. Boxes of networks for turned ones have `oriented` with `x`, `y`, `w`,
-//! `h` in pixels before they are turned, and `angle`, clockwise in radians. Objects of a batched buffer have `batch_id`,
-//! the number of their frame in the batch, from 0; other objects have none. A later version keeps these names or changes
-//! `schema`.
+//! `object_id` is absent where no tracker gave one. Boxes of networks for turned ones have `oriented` with `x`, `y`,
+//! `w`, `h` in pixels before they are turned, and `angle`, clockwise in radians. Objects of a batched buffer have
+//! `batch_id`, the number of their frame in the batch, from 0; other objects have none. A later version keeps these
+//! names or changes `schema`.
 //!
 //! With `hash-size`, line and objects have `hash`, the bytes of their grey thumbnail, row by row, in base64; a line
 //! has those of all frames of its buffer, one after the other. A line whose frame looks like the last inspected one

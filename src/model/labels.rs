@@ -82,8 +82,8 @@ impl Labels {
         }
     }
 
-    /// Names that others wrote, with spaces for control characters: metadata and messages of GStreamer hold texts that end
-    /// with a NUL, and terminals obey others.
+    /// Names that others wrote, with spaces for control characters: metadata and messages of GStreamer hold texts that
+    /// end with a NUL, and terminals obey others.
     fn of(names: impl IntoIterator<Item = String>) -> Self {
         let plain = |name: String| match name.contains(char::is_control) {
             true => name.replace(char::is_control, " ").trim().to_owned(),

@@ -356,8 +356,8 @@ impl Machine {
         Ok(())
     }
 
-    /// The frames as kernels can read them, of which they read the first plane: arrays through textures, which live until
-    /// the launches are done.
+    /// The frames as kernels can read them, of which they read the first plane: arrays through textures, which live
+    /// until the launches are done.
     fn make_readable(&mut self, frames: &[DeviceFrame]) -> Result<(), CudaError> {
         self.frames.clear();
         for frame in frames {

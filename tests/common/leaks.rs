@@ -1,5 +1,5 @@
-//! Where GST_TRACERS=leaks and G_DEBUG=fatal-warnings are set, a process that leaves an object of GStreamer behind names
-//! it, and fails.
+//! Where GST_TRACERS=leaks and G_DEBUG=fatal-warnings are set, a process that leaves an object of GStreamer behind
+//! names it, and fails.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

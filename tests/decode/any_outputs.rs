@@ -30,8 +30,8 @@ pub const NAMES: [&str; 16] = [
     "flat",
     "output0",
 ];
-/// Open and empty axes, sizes that mean something to some family ([`USUAL`]), and some that mean harm. Seeds of the fuzz
-/// target hold indices into them.
+/// Open and empty axes, sizes that mean something to some family ([`USUAL`]), and some that mean harm. Seeds of the
+/// fuzz target hold indices into them.
 pub const SIZES: [i64; 32] = [
     -1,
     0,

@@ -57,7 +57,8 @@ fn interval_counts_unchanged_frames_as_inspected_ones() {
 }
 
 /// What the 48 x 48 pixels of a block that is 141 levels brighter than the rest change in a frame of 640 x 480 pixels:
-/// on average 141 * 48 * 48 / (640 * 480) = 1.0575 levels when it comes, twice as much when it moves to where it was not.
+/// on average 141 * 48 * 48 / (640 * 480) = 1.0575 levels when it comes, twice as much when it moves to where it was
+/// not.
 #[test]
 fn the_limit_is_the_part_of_the_frame_that_changes_times_its_contrast() {
     let empty = Picture::grey(640, 480);

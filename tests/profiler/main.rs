@@ -1,5 +1,5 @@
-//! What a profiler is told of the element's work. A process lets in one profiler at most, so each case is a process of its
-//! own.
+//! What a profiler is told of the element's work. A process lets in one profiler at most, so each case is a process of
+//! its own.
 
 #[path = "../common/mod.rs"]
 mod common;

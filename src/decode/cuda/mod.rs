@@ -324,8 +324,8 @@ impl Decoder {
     /// be captured into a CUDA graph, which then reads the rules that are set when it runs.
     ///
     /// # Safety
-    /// The current context is the one of the decoder and the stream. Until the stream has passed this, the decoder lives
-    /// and is not used.
+    /// The current context is the one of the decoder and the stream. Until the stream has passed this, the decoder
+    /// lives and is not used.
     pub unsafe fn enqueue_rules(
         &mut self,
         stream: CUstream,

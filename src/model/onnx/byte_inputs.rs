@@ -1,8 +1,8 @@
 //! Has uint8 inputs cast to float32 before anything else, as TensorRT needs it: it takes bytes in, and computes with
 //! none.
 //!
-//! Exporters often put the Cast later, after a Transpose from `[N,H,W,3]`. The values 0 to 255 are exact in float32 (and
-//! in float16), so what only moves them may as well move floats; the Cast that was there then has nothing to do.
+//! Exporters often put the Cast later, after a Transpose from `[N,H,W,3]`. The values 0 to 255 are exact in float32
+//! (and in float16), so what only moves them may as well move floats; the Cast that was there then has nothing to do.
 
 use std::collections::{HashMap, HashSet};
 

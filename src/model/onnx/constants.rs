@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::proto::{GraphProto, NodeProto, TensorProto};
 use super::{ElementType, OnnxError, node, tensor};
 
-/// Makes every constant an initialiser: turns Constant nodes into such, and folds Identity and Cast to float32 of such: exporters store float16
-/// weights and cast them, and computed so the graph would never be float16.
+/// Makes every constant an initialiser: turns Constant nodes into such, and folds Identity and Cast to float32 of such:
+/// exporters store float16 weights and cast them, and computed so the graph would never be float16.
 pub fn gather(graph: &mut GraphProto) -> Result<(), OnnxError> {
     let initializers = std::mem::take(&mut graph.initializer);
     let mut known: HashMap<String, TensorProto> = HashMap::new();

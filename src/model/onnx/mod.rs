@@ -1,7 +1,8 @@
 //! An ONNX file as a value: what it says of itself, and the rewrites that engines need.
 //!
 //! `limits` and `tensor` check what comes from outside, `external_data` reads weights beside the file, `batch` lets
-//! a graph made for one picture take several, `any_size` another size than it was exported with, `image_input` fixes the size of pictures that a graph leaves open, `byte_inputs` casts pictures of bytes before all else, `dequantize`
+//! a graph made for one picture take several, `any_size` another size than it was exported with, `image_input` fixes
+//! the size of pictures that a graph leaves open, `byte_inputs` casts pictures of bytes before all else, `dequantize`
 //! takes int8 out, `float16` has a graph compute in half precision.
 
 mod any_size;
