@@ -87,7 +87,8 @@ fn child_plays() {
     let mut writer = encoder.write_header().unwrap();
     writer.write_image_data(&rgb).unwrap();
     writer.finish().unwrap();
-    let (picture, detector) = (picture.display(), detector());
+    // On a GPU the pieces are others.
+    let (picture, detector) = (picture.display(), detector() + " backend=onnxruntime");
     let played = play(&format!(
         "filesrc location={picture} ! pngdec ! imagefreeze num-buffers={FRAMES} ! videoconvert \
          ! {detector} {properties} ! fakesink \
