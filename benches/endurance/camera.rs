@@ -337,11 +337,8 @@ impl Camera {
 
     /// Somebody begins to read the lines of JSON, or stops.
     pub fn listen(&mut self) -> Result<()> {
-        if let Some((pad, sink)) = self.listener.take() {
-            self.element.release_request_pad(&pad);
-            self.pipeline.remove(&sink)?;
-            sink.set_state(gst::State::Null)?;
-            return Ok(());
+        if self.listener.is_some() {
+            return self.stop_listening();
         }
         let sink = gst::ElementFactory::make("fakesink")
             .property("async", false)
@@ -353,6 +350,15 @@ impl Camera {
         let pad = pad.ok_or("no detections pad")?;
         pad.link(&sink.static_pad("sink").ok_or("no pad")?)?;
         self.listener = Some((pad, sink));
+        Ok(())
+    }
+
+    pub fn stop_listening(&mut self) -> Result<()> {
+        if let Some((pad, sink)) = self.listener.take() {
+            self.element.release_request_pad(&pad);
+            self.pipeline.remove(&sink)?;
+            sink.set_state(gst::State::Null)?;
+        }
         Ok(())
     }
 

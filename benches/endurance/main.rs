@@ -130,6 +130,10 @@ fn run() -> Result<bool, Box<dyn Error>> {
             for (number, slot) in cameras.iter_mut().enumerate().filter(|(_, s)| s.is_none()) {
                 *slot = Some(Camera::start(number, &options)?);
             }
+            // Each listener has a thread and files.
+            for camera in cameras.iter_mut().flatten() {
+                camera.stop_listening()?;
+            }
             std::thread::sleep(SETTLING);
             let there = cameras.iter().flatten();
             let delay = there.clone().map(Camera::take_delay).max();

@@ -89,8 +89,13 @@ pub fn upload_all() -> Vec<Uploaded> {
     let frames = colored.flat_map(|format| PICTURES.map(|name| upload(name, format)));
     let frames: Vec<_> = frames.take(MOST).collect();
     assert!(frames.len() > MOST / 2, "there are too few formats");
-    // SAFETY: a context is current. The wait is for streams that do not wait for the one of the copies.
-    check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() }).unwrap();
+    // SAFETY: a context is current. The wait is for streams that do not wait for the default one, on which the copies
+    // are. One for the whole context would be refused while batches are prepared, whose work is captured.
+    let default_stream = std::ptr::null_mut();
+    check("cuStreamSynchronize", unsafe {
+        sys::cuStreamSynchronize(default_stream)
+    })
+    .unwrap();
     frames
 }
 
