@@ -248,18 +248,20 @@ fn child_starts_from_the_cache() {
         assert!(!kept.was_built);
         (batch, Runner::new(&kept.engine, batch))
     };
-    let options = second_start_options(&gpu);
-    let mut runners: Vec<(u32, Runner)> = options.into_iter().map(load).collect();
+    // What an element waits for; the larger batches follow while frames already come.
+    let mut options = second_start_options(&gpu).into_iter();
+    let (_, mut single) = load(options.next().unwrap());
     let loaded = start.elapsed();
-    let (_, single) = &mut runners[0];
     let image = picture(single.image_size(), 0);
     single.run(&image);
     println!(
         "library open after {opened:?}, loaded after {loaded:?}, ready after {} ms",
         start.elapsed().as_millis()
     );
-    for (batch, runner) in &mut runners {
-        print_first_run(*batch, runner);
+    let runners: Vec<(u32, Runner)> = options.map(load).collect();
+    println!("all sizes are loaded after {:?}", start.elapsed());
+    for (batch, mut runner) in runners {
+        print_first_run(batch, &mut runner);
     }
 }
 
