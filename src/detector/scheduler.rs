@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use self::seat::{Seat, Sleepers};
 use super::Timings;
-use crate::lock;
+use crate::{lock, profiler};
 
 pub use self::seat::Seats;
 
@@ -200,7 +200,9 @@ impl<L: Lane> Scheduler<L> {
         state.slots[slot].phase = Phase::Attended;
         let alone = crew.places.len() == 1 && state.waiting.is_empty() && state.under_way().0 == 1;
         drop(state);
+        let range = profiler::numbered(c"batch", crew.jobs.len() as u64);
         let result = crew.lane.wait(alone);
+        drop(range);
         let (state, served) = self.conclude(slot, crew, result);
         // The engine goes on first, then the streams.
         self.launch(state);
@@ -211,7 +213,9 @@ impl<L: Lane> Scheduler<L> {
     fn launch<'a>(&'a self, mut state: MutexGuard<'a, State<L>>) {
         while let Some((slot, mut crew)) = state.next_batch() {
             drop(state);
+            let range = profiler::numbered(c"launch", crew.jobs.len() as u64);
             let result = crew.lane.launch(&crew.jobs);
+            drop(range);
             crew.launched = Instant::now();
             state = match result {
                 Ok(()) => {
@@ -251,6 +255,7 @@ impl<L: Lane> Scheduler<L> {
 
 impl<L: Lane> Crew<L> {
     fn serve(&mut self, result: Result<(), L::Error>) -> Served<L> {
+        let _range = profiler::numbered(c"decode", self.jobs.len() as u64);
         let times = (self.launched, Instant::now());
         let error = result.err().map(Arc::new);
         let lane = &mut self.lane;

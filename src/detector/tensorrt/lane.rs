@@ -20,6 +20,7 @@ use crate::frame::texture::FrameTextures;
 use crate::frame::{DeviceFrame, PendingStream, Rectangle};
 use crate::preprocess::Placement;
 use crate::preprocess::cuda::{Preprocessor, Slot};
+use crate::printable::printable;
 
 /// A frame, mapped until its request is done, and what is wanted of it.
 pub struct Job {
@@ -266,6 +267,7 @@ impl Machine {
             Ok(graph) => Run::Captured(graph),
             Err(error) => {
                 let batch = work.batch;
+                let error = printable(error);
                 gst::info!(CAT, "batches of {batch} run without a CUDA graph: {error}");
                 Run::Plain
             }

@@ -27,6 +27,7 @@ use crate::model::onnx::{Float16Options, Float16Outcome, Model};
 use crate::model::{Labels, ModelSource};
 use crate::preprocess::InputGeometry;
 use crate::preprocess::cuda::{Element, InputTensor, Preprocessor};
+use crate::printable::printable;
 
 /// A model as this GPU runs it, and what only the model knows.
 pub(super) struct LoadedEngine {
@@ -119,7 +120,8 @@ impl LoadedEngine {
             Err(error @ (LoadError::TensorRt(_) | LoadError::FirstRun(_))) if !is_lost() => {
                 gst::info!(
                     CAT,
-                    "batches of {batch} get memory of their own for activations: {error}"
+                    "batches of {batch} get memory of their own for activations: {}",
+                    printable(error)
                 );
                 lane(self.engine.new_context()?)
             }
@@ -226,11 +228,13 @@ pub(super) fn load_engine(
     }
     let mut batch = batch;
     if let Err(reason) = model.make_batch_dynamic() {
+        let reason = printable(reason);
         gst::info!(CAT, "the model stays at its own batch size: {reason}");
         // So that there is one engine of it alone.
         batch = 1;
     }
     if let Err(reason) = model.cast_byte_inputs() {
+        let reason = printable(reason);
         gst::warning!(CAT, "TensorRT may refuse the model: {reason}");
     }
     let precision = choose_precision(options.precision, library, &mut model)?;

@@ -5,6 +5,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use gst::DebugLogger as _;
 
+use crate::printable::printable;
+
 static CATEGORY: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "rsdetectnet-tensorrt",
@@ -52,7 +54,8 @@ pub extern "C" fn write(severity: i32, message: *const c_char) {
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert_with(|| message.clone().into_owned());
     }
-    gst::log_with_level!(CATEGORY, level, "{message}");
+    // It names what is in the model.
+    gst::log_with_level!(CATEGORY, level, "{}", printable(message));
 }
 
 #[cfg(test)]
