@@ -101,13 +101,22 @@ fn assert_close(found: &[Values], expected: &[Values], tolerance: f32) {
 #[test]
 fn the_tiny_detectors_see_the_same_colours_in_float16() {
     let Some(runtime) = runtime() else { return };
-    for name in ["colors-ssd.onnx", "slow-ssd.onnx", "classifier.onnx"] {
+    // On arm64 ONNX Runtime averages float16 by a sum in float16, to which the later pixels add nothing any more.
+    let of_averages = match cfg!(target_arch = "aarch64") {
+        true => 2e-2,
+        false => 2e-3,
+    };
+    for (name, tolerance) in [
+        ("colors-ssd.onnx", 2e-3),
+        ("slow-ssd.onnx", 2e-3),
+        ("classifier.onnx", of_averages),
+    ] {
         let input = || planar(&blocks(), 64, |value| value / 127.5 - 1.0);
         let expected = run(runtime, &tiny(name), input());
         assert_close(
             &run(runtime, &float16(&tiny(name)), input()),
             &expected,
-            2e-3,
+            tolerance,
         );
     }
     let input = || planar(&blocks(), 64, |value| value / 255.0);

@@ -1,6 +1,7 @@
 //! What the application around the element does: other programs, other clocks, another version of the plugin.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -119,10 +120,11 @@ fn two_versions_of_the_plugin_in_one_registry_give_one_element_that_works() {
     }
 }
 
+const LAST_WORDS: &str = "it leaves";
+
 #[test]
 fn a_process_that_exits_in_mid_stream_ends_at_once_and_without_a_crash() {
-    let begin = Instant::now();
-    let output = Command::new(std::env::current_exe().unwrap())
+    let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
             "hosts::child_exits_in_mid_stream",
@@ -131,8 +133,14 @@ fn a_process_that_exits_in_mid_stream_ends_at_once_and_without_a_crash() {
         ])
         // What it leaves behind is the point of it.
         .env_remove("GST_TRACERS")
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains(LAST_WORDS)));
+    let begin = Instant::now();
+    let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(7), "{text}");
     assert!(begin.elapsed() < Duration::from_secs(30));
@@ -145,5 +153,6 @@ fn child_exits_in_mid_stream() {
     let pipeline = gst::parse::launch("videotestsrc ! rsdetectnet ! fakesink").unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
     std::thread::sleep(Duration::from_millis(500));
+    println!("{LAST_WORDS}");
     std::process::exit(7);
 }
