@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::ptr;
+use std::sync::Mutex;
 
 use cust::sys::{CUcontext, CUgraphicsResource, CUresult};
 
@@ -12,6 +13,7 @@ use super::super::surface_array::DriverCalls;
 use super::super::*;
 use super::{DEVICE_MEMORY, caps, head, nv12_entry, surface};
 use crate::cuda::driver::{EGL_FRAME_PITCH, EglFrame, EglInterop};
+use crate::lock;
 
 thread_local! {
     /// What was asked of the library and the driver that stand behind the bridge in the tests below.
@@ -134,7 +136,9 @@ unsafe extern "C" fn pop(_: *mut CUcontext) -> CUresult {
 }
 
 fn bridge(cuda_buffer: Option<(MapFunction, MapFunction)>) -> &'static Bridge {
-    Box::leak(Box::new(Bridge::new(
+    /// What stays for ever is no leak as long as something points to it.
+    static BRIDGES: Mutex<Vec<&Bridge>> = Mutex::new(Vec::new());
+    let bridge: &'static Bridge = Box::leak(Box::new(Bridge::new(
         MapFunctions {
             map_egl_image,
             unmap_egl_image,
@@ -150,7 +154,9 @@ fn bridge(cuda_buffer: Option<(MapFunction, MapFunction)>) -> &'static Bridge {
                 mapped_frame,
             },
         },
-    )))
+    )));
+    lock(&BRIDGES).push(bridge);
+    bridge
 }
 
 /// Maps the buffer and asks for the view of one entry, as `NvmmBuffer::frame` does.
