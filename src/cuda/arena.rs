@@ -38,16 +38,14 @@ impl Arena {
     /// The address of at least so many bytes, aligned to [`ALIGNMENT`], which are zero where nobody has written yet.
     /// All who ask get the same bytes; where the driver cannot do that, all but those who asked for fewer before.
     pub fn at_least(&mut self, bytes: usize) -> Result<u64, CudaError> {
-        if let Memory::Range(range) = &mut self.memory {
-            match range.at_least(bytes) {
+        match &mut self.memory {
+            Memory::Range(range) => match range.at_least(bytes) {
                 Err(error) if range.pieces.is_empty() && !error.is_out_of_memory() => {
                     self.memory = Memory::Blocks(Vec::new());
+                    self.at_least(bytes)
                 }
-                outcome => return outcome,
-            }
-        }
-        match &mut self.memory {
-            Memory::Range(range) => range.at_least(bytes),
+                outcome => outcome,
+            },
             Memory::Blocks(blocks) => {
                 if let Some(last) = blocks.last().filter(|block| block.len() >= bytes) {
                     return Ok(last.as_device_ptr().as_raw());

@@ -11,6 +11,7 @@ use cust::memory::{DeviceBuffer, DeviceCopy, LockedBuffer};
 use cust::sys::{self, CUstream};
 
 use crate::cuda::driver::check;
+use crate::cuda::stream::finish_default_stream;
 use crate::cuda::{CudaError, Kernels};
 use crate::frame::planes::{self, PlaneError};
 use crate::frame::{DeviceFrame, DeviceStorage};
@@ -191,10 +192,8 @@ impl Painter {
             masks: DeviceBuffer::from_slice(masks).map_err(CudaError::during("cuMemcpyHtoD"))?,
             enqueued: 0,
         };
-        // SAFETY: the wait is for streams that do not wait for the default one, which copied the masks.
-        check("cuStreamSynchronize", unsafe {
-            sys::cuStreamSynchronize(std::ptr::null_mut())
-        })?;
+        // Other streams do not wait for it, and it copied the masks.
+        finish_default_stream()?;
         Ok(painter)
     }
 

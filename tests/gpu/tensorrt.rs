@@ -45,6 +45,25 @@ fn bundled(cache: &EngineCache, options: &BuildOptions) -> KeptEngine {
         .unwrap()
 }
 
+/// Engines for batches of 1 and 4, as engine files have them and as the element builds them.
+fn engines_of_every_kind(gpu: &Gpu) -> impl Iterator<Item = (Vec<Batches>, Vec<Engine>)> {
+    let a_range = vec![Batches::UpTo(4)];
+    let profiles = vec![Batches::Each(vec![4, 1])];
+    let an_engine_each = [1, 4].map(|size| Batches::Each(vec![size])).to_vec();
+    [a_range, profiles, an_engine_each]
+        .into_iter()
+        .map(|of_engines| {
+            let folder = tempfile::tempdir().unwrap();
+            let cache = EngineCache::open(folder.path()).unwrap();
+            let load = |batches: &Batches| {
+                let options = gpu.options(Precision::Fp32, batches.clone());
+                bundled(&cache, &options).engine
+            };
+            let engines = of_engines.iter().map(load).collect();
+            (of_engines, engines)
+        })
+}
+
 #[test]
 #[ignore = "needs an NVIDIA GPU and TensorRT"]
 fn the_bundled_model_builds_once_and_gives_an_image_the_same_result_in_every_batch() {
@@ -146,18 +165,7 @@ fn two_contexts_of_one_engine_run_at_once_and_each_sees_its_own_picture() {
 #[ignore = "needs an NVIDIA GPU and TensorRT"]
 fn graphs_of_every_batch_size_stay_good_while_others_run() {
     let gpu = Gpu::open();
-    // As engine files have them, and as the element builds them.
-    let a_range = vec![Batches::UpTo(4)];
-    let profiles = vec![Batches::Each(vec![4, 1])];
-    let an_engine_each = [1, 4].map(|size| Batches::Each(vec![size])).to_vec();
-    for of_engines in [a_range, profiles, an_engine_each] {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = EngineCache::open(folder.path()).unwrap();
-        let load = |batches: &Batches| {
-            let options = gpu.options(Precision::Fp32, batches.clone());
-            bundled(&cache, &options).engine
-        };
-        let engines: Vec<Engine> = of_engines.iter().map(load).collect();
+    for (of_engines, engines) in engines_of_every_kind(&gpu) {
         let mut runners = [1, 4].map(|batch| {
             let engine = engines.iter().find(|engine| engine.takes(batch));
             Runner::new(engine.unwrap(), batch)

@@ -11,6 +11,7 @@ use cust::memory::{DeviceBuffer, DeviceCopy, LockedBuffer};
 use cust::sys::{self, CUstream};
 
 use crate::cuda::driver::check;
+use crate::cuda::stream::finish_default_stream;
 use crate::cuda::{CudaError, Kernels};
 use crate::detection::{BoundingBox, Detection};
 use crate::preprocess::Placement;
@@ -247,18 +248,15 @@ impl DeviceBuffers {
             counts: device_buffer(images)?,
             signs: device_buffer(images)?,
         };
-        // SAFETY: the buffers have as many words. The wait is for streams that do not wait for the default one.
-        unsafe {
-            for words in [&buffers.counts, &buffers.signs] {
-                let address = words.as_device_ptr().as_raw();
-                check("cuMemsetD32", sys::cuMemsetD32_v2(address, 0, images))?;
-            }
-            let default_stream = std::ptr::null_mut();
-            check(
-                "cuStreamSynchronize",
-                sys::cuStreamSynchronize(default_stream),
-            )?;
+        for words in [&buffers.counts, &buffers.signs] {
+            let address = words.as_device_ptr().as_raw();
+            // SAFETY: the buffer has as many words.
+            check("cuMemsetD32", unsafe {
+                sys::cuMemsetD32_v2(address, 0, images)
+            })?;
         }
+        // Other streams do not wait for it.
+        finish_default_stream()?;
         Ok(buffers)
     }
 

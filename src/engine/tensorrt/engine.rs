@@ -5,8 +5,6 @@ use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use cust::sys;
-
 use super::builder::dla_core;
 use super::error::TensorRtError;
 use super::library::Library;
@@ -15,7 +13,8 @@ use super::memory;
 use super::profile::{self, Profile, batches_of, common_batches};
 use super::shim::{MAX_RANK, OK, Shim, ShimMessage, ShimTensor, handle};
 use super::tensor::TensorSpec;
-use crate::cuda::driver::{check, is_lost};
+use crate::cuda::driver::is_lost;
+use crate::cuda::stream::finish_default_stream;
 
 /// Less is not worth asking TensorRT for an engine or a context.
 const ROOM_TO_RUN: usize = 16 << 20;
@@ -182,9 +181,7 @@ impl Engine {
 
 /// Where TensorRT copies what changes with a profile.
 fn wait_for_the_default_stream() -> Result<(), TensorRtError> {
-    // SAFETY: the driver is loaded and a context is current where TensorRT runs.
-    let result = unsafe { sys::cuStreamSynchronize(std::ptr::null_mut()) };
-    check("cuStreamSynchronize", result).map_err(|error| TensorRtError::Run(error.to_string()))
+    finish_default_stream().map_err(|error| TensorRtError::Run(error.to_string()))
 }
 
 impl Loaded {

@@ -4,11 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cust::memory::DeviceBuffer;
-use cust::sys;
 use gst_video::{VideoFormat, VideoInfo};
 use gstrsdetectnet::Detection;
 use gstrsdetectnet::cuda::context::Context;
-use gstrsdetectnet::cuda::driver::check;
+use gstrsdetectnet::cuda::stream::finish_default_stream;
 use gstrsdetectnet::decode::Selection;
 use gstrsdetectnet::detector::{
     Backend, Detector, DetectorOptions, Frames, Precision, Request, Search,
@@ -89,13 +88,9 @@ pub fn upload_all() -> Vec<Uploaded> {
     let frames = colored.flat_map(|format| PICTURES.map(|name| upload(name, format)));
     let frames: Vec<_> = frames.take(MOST).collect();
     assert!(frames.len() > MOST / 2, "there are too few formats");
-    // SAFETY: a context is current. The wait is for streams that do not wait for the default one, on which the copies
-    // are. One for the whole context would be refused while batches are prepared, whose work is captured.
-    let default_stream = std::ptr::null_mut();
-    check("cuStreamSynchronize", unsafe {
-        sys::cuStreamSynchronize(default_stream)
-    })
-    .unwrap();
+    // Other streams do not wait for the default one, on which the copies are. A wait for the whole context would be
+    // refused while batches are prepared, whose work is captured.
+    finish_default_stream().unwrap();
     frames
 }
 

@@ -5,10 +5,9 @@ use cust::sys;
 use gstrsdetectnet::cuda::arena::Arena;
 use gstrsdetectnet::cuda::context::Context;
 use gstrsdetectnet::cuda::driver::check;
-use gstrsdetectnet::engine::tensorrt::{Batches, Engine, EngineCache, Precision};
 
 use crate::machine::{Gpu, Runner, largest_difference, picture};
-use crate::{FLOAT32_LIMIT, bundled};
+use crate::{FLOAT32_LIMIT, engines_of_every_kind};
 
 const MIB: usize = 1 << 20;
 
@@ -73,16 +72,7 @@ fn an_arena_grows_where_it_is_keeps_what_is_in_it_and_gives_all_back() {
 fn contexts_of_one_or_of_several_engines_take_turns_in_the_same_memory_also_as_graphs() {
     let gpu = Gpu::open();
     let context = Context::primary(0).unwrap();
-    let a_range = vec![Batches::UpTo(4)];
-    let profiles = vec![Batches::Each(vec![4, 1])];
-    let an_engine_each = [1, 4].map(|size| Batches::Each(vec![size])).to_vec();
-    for of_engines in [a_range, profiles, an_engine_each] {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = EngineCache::open(folder.path()).unwrap();
-        let load = |batches: &Batches| {
-            bundled(&cache, &gpu.options(Precision::Fp32, batches.clone())).engine
-        };
-        let engines: Vec<Engine> = of_engines.iter().map(load).collect();
+    for (of_engines, engines) in engines_of_every_kind(&gpu) {
         let engine = |batch| engines.iter().find(|engine| engine.takes(batch)).unwrap();
         let mut arena = Arena::new(&context);
         let mut runners = [1, 4].map(|batch| {
