@@ -1,6 +1,7 @@
 //! Preprocessing, engine and decoding put together: frames go in, their detections come out.
 
 mod adapt;
+mod attendance;
 mod description;
 mod doubt;
 mod error;
@@ -34,6 +35,7 @@ use crate::region::View;
 use crate::{lock, profiler};
 
 pub use crate::engine::tensorrt::Precision;
+pub use attendance::{Attendant, Duty};
 pub use doubt::Doubt;
 pub use error::{DetectError, LoadError};
 pub use place::{Obstacle, Place};
@@ -287,6 +289,15 @@ impl Detector {
         }
     }
 
+    /// Has this one told of the results of all requests from now on, which it need not wait for then, if it does the duty
+    /// that is returned. On the CPU requests are done when they are made.
+    pub fn attended_by<A: Attendant + 'static>(&self, attendant: &Arc<A>) -> Option<Arc<dyn Duty>> {
+        match &self.engine {
+            Engine::Gpu(stream) => Some(stream.attended_by(attendant.clone())),
+            Engine::Host(_) => None,
+        }
+    }
+
     /// Has frames inspected. On the CPU that is done when this returns. Frames in GPU memory must stay mapped until the
     /// request has been waited for, or dropped. `outputs` are reused.
     pub fn submit(
@@ -414,6 +425,14 @@ impl Drop for Detector {
 }
 
 impl Request {
+    /// Whether waiting for it takes no time. It becomes so by itself only where there is an [`Attendant`].
+    pub fn is_done(&self) -> bool {
+        match &self.stage {
+            Stage::Done(..) => true,
+            Stage::UnderWay(request) => request.is_done(),
+        }
+    }
+
     /// Waits for what the network finds in each frame, best first.
     pub fn wait(self) -> Result<(Timings, Vec<Vec<Detection>>), DetectError> {
         let (timings, mut found) = match self.stage {

@@ -3,7 +3,8 @@
 //! There is no thread here. A stream that submits a frame launches a batch at once if the engine is free; a stream
 //! that waits for a result waits for its batch on behalf of all streams in it, puts the results down at their seats, and
 //! launches what has come in the meantime. So a lone stream runs as if it had the engine to itself, without a switch of
-//! threads.
+//! threads. A stream with an attendant need not wait: it is told when its results are there, and called when a batch has
+//! nobody who waits for it.
 //!
 //! Two batches are under way at most: while one runs, the next is prepared. The second is launched when half of the
 //! frames are in it that streams have lately had under way together, or when the first has ended: so batches grow with
@@ -12,11 +13,13 @@
 mod seat;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use self::seat::{Seat, Sleepers};
 use super::Timings;
+use super::attendance::{Attendant, Duty};
 use crate::{lock, profiler};
 
 pub use self::seat::Seats;
@@ -82,6 +85,8 @@ enum Phase {
     Free,
     /// Somebody starts a batch on it, or waits for its end.
     Attended,
+    /// A batch is under way, and somebody was called to wait for its end.
+    Called,
     /// A batch is under way, and nobody waits for its end.
     Unattended,
 }
@@ -107,6 +112,8 @@ struct State<L: Lane> {
 
 pub struct Scheduler<L: Lane> {
     state: Mutex<State<L>>,
+    /// Batches that are unattended, for those who have not the lock.
+    unattended: AtomicUsize,
 }
 
 /// Those who have had a result of a batch.
@@ -121,7 +128,15 @@ impl<L: Lane> Default for Scheduler<L> {
                 crest: 0,
                 sleepers: Sleepers::default(),
             }),
+            unattended: AtomicUsize::new(0),
         }
+    }
+}
+
+impl<L: Lane> Ticket<L> {
+    /// Whether waiting for it takes no time.
+    pub fn is_done(&self) -> bool {
+        self.seat.is_done()
     }
 }
 
@@ -158,7 +173,13 @@ impl<L: Lane> Scheduler<L> {
             let seat = Arc::clone(&seat);
             state.waiting.push_back((Place { seat, frame }, job));
         }
-        self.launch(state);
+        let mut state = self.launch(state);
+        if !state.waiting.is_empty() {
+            // What keeps these frames waiting may be over, and have nobody who saw it.
+            state.call_for_unattended(seats.attendant());
+            self.tell(&state);
+        }
+        drop(state);
         Ticket {
             seat,
             home: Arc::clone(seats),
@@ -171,9 +192,9 @@ impl<L: Lane> Scheduler<L> {
         let mut called = false;
         while !seat.is_done() {
             let mut state = lock(&self.state);
-            if let Some(slot) = state.unattended_for(&seat) {
-                called = false;
-                self.attend(state, slot);
+            if let Some(slot) = state.attendable_for(&seat) {
+                called &= state.slots[slot].phase != Phase::Called;
+                self.attend_slot(state, slot);
                 continue;
             }
             state.sleepers.add(&seat);
@@ -182,10 +203,13 @@ impl<L: Lane> Scheduler<L> {
             if seat.is_listed() {
                 lock(&self.state).sleepers.remove(&seat);
             }
-            called = seat.was_called();
+            called |= seat.was_called();
         }
         if called {
-            lock(&self.state).call_for_unattended();
+            // Others must come instead.
+            let mut state = lock(&self.state);
+            state.call_again();
+            self.tell(&state);
         }
         let outcome = seat.outcome();
         home.give_back(seat);
@@ -193,11 +217,12 @@ impl<L: Lane> Scheduler<L> {
     }
 
     /// Waits for the batch of a lane, and does for all of its streams what comes next.
-    fn attend<'a>(&'a self, mut state: MutexGuard<'a, State<L>>, slot: usize) {
+    fn attend_slot<'a>(&'a self, mut state: MutexGuard<'a, State<L>>, slot: usize) {
         let Some(mut crew) = state.slots[slot].crew.take() else {
             return;
         };
         state.slots[slot].phase = Phase::Attended;
+        self.tell(&state);
         let alone = crew.places.len() == 1 && state.waiting.is_empty() && state.under_way().0 == 1;
         drop(state);
         let range = profiler::numbered(c"batch", crew.jobs.len() as u64);
@@ -205,12 +230,18 @@ impl<L: Lane> Scheduler<L> {
         drop(range);
         let (state, served) = self.conclude(slot, crew, result);
         // The engine goes on first, then the streams.
-        self.launch(state);
-        served.wake();
+        drop(self.launch(state));
+        served.tell();
+    }
+
+    /// Lets those know of unattended batches who have not the lock.
+    fn tell(&self, state: &State<L>) {
+        let unattended = state.slots_in(Phase::Unattended).count();
+        self.unattended.store(unattended, Ordering::SeqCst);
     }
 
     /// Launches batches as long as there is something to launch and somewhere to run it.
-    fn launch<'a>(&'a self, mut state: MutexGuard<'a, State<L>>) {
+    fn launch<'a>(&'a self, mut state: MutexGuard<'a, State<L>>) -> MutexGuard<'a, State<L>> {
         while let Some((slot, mut crew)) = state.next_batch() {
             drop(state);
             let range = profiler::numbered(c"launch", crew.jobs.len() as u64);
@@ -221,15 +252,18 @@ impl<L: Lane> Scheduler<L> {
                 Ok(()) => {
                     let mut state = lock(&self.state);
                     state.launched(slot, crew);
+                    self.tell(&state);
                     state
                 }
                 Err(error) => {
                     let (state, served) = self.conclude(slot, crew, Err(error));
-                    served.wake();
-                    state
+                    drop(state);
+                    served.tell();
+                    lock(&self.state)
                 }
             }
         }
+        state
     }
 
     /// Puts the results of a batch down and frees its lane.
@@ -250,6 +284,21 @@ impl<L: Lane> Scheduler<L> {
         slot.phase = Phase::Free;
         slot.frames = 0;
         (state, served)
+    }
+}
+
+impl<L: Lane> Duty for Scheduler<L> {
+    fn is_due(&self) -> bool {
+        self.unattended.load(Ordering::SeqCst) > 0
+    }
+
+    fn attend(&self, called: bool) {
+        let state = lock(&self.state);
+        let one = |phase| state.slots_in(phase).next();
+        let to_which = one(Phase::Called).filter(|_| called);
+        if let Some(slot) = to_which.or_else(|| one(Phase::Unattended)) {
+            self.attend_slot(state, slot);
+        }
     }
 }
 
@@ -275,26 +324,30 @@ impl<L: Lane> Crew<L> {
 }
 
 impl<L: Lane> Served<L> {
-    fn wake(self) {
+    fn tell(self) {
         for seat in self.0.into_iter().flatten() {
-            seat.wake_if_done();
+            seat.tell_if_done();
         }
     }
 }
 
 impl<L: Lane> State<L> {
-    /// A batch that nobody waits for: one with a frame of the request, else any, so that the engine comes free.
-    fn unattended_for(&self, seat: &Arc<Seat<L>>) -> Option<usize> {
-        let is_unattended = |slot: &Slot<L>| slot.phase == Phase::Unattended;
-        let has_frame = |slot: &Slot<L>| {
-            let mut places = slot.crew.iter().flat_map(|crew| &crew.places);
+    fn slots_in(&self, phase: Phase) -> impl Iterator<Item = usize> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(move |(index, slot)| (slot.phase == phase).then_some(index))
+    }
+
+    /// A batch that nobody waits for yet: one with a frame of the request, else any, so that the engine comes free.
+    fn attendable_for(&self, seat: &Arc<Seat<L>>) -> Option<usize> {
+        let attendable = || {
+            let all = self.slots_in(Phase::Unattended);
+            all.chain(self.slots_in(Phase::Called))
+        };
+        let has_frame = |slot: &usize| {
+            let mut places = self.slots[*slot].crew.iter().flat_map(|crew| &crew.places);
             places.any(|place| Arc::ptr_eq(&place.seat, seat))
         };
-        let own = self
-            .slots
-            .iter()
-            .position(|s| is_unattended(s) && has_frame(s));
-        own.or_else(|| self.slots.iter().position(is_unattended))
+        attendable().find(has_frame).or_else(|| attendable().next())
     }
 
     /// Takes the frames of the next batch from the queue, if one is due.
@@ -349,20 +402,41 @@ impl<L: Lane> State<L> {
     }
 
     fn launched(&mut self, slot: usize, crew: Box<Crew<L>>) {
-        let launched = &mut self.slots[slot];
-        launched.phase = Phase::Unattended;
-        let crew = launched.crew.insert(crew);
-        self.sleepers
-            .call(crew.places.iter().map(|place| &place.seat));
+        self.slots[slot].crew = Some(crew);
+        self.slots[slot].phase = Phase::Unattended;
+        self.call(slot, None);
+    }
+
+    /// Has somebody wait for the batch of a lane: who sleeps until its end, or an attendant of those who have frames in
+    /// it or wait for others to run, or this one.
+    fn call(&mut self, slot: usize, attendant: Option<&Arc<dyn Attendant>>) {
+        let crew = &self.slots[slot].crew;
+        let places = || crew.iter().flat_map(|crew| &crew.places);
+        let waiting = self.waiting.iter().map(|(place, _)| place);
+        let attendants = places().chain(waiting);
+        let mut attendants = attendants.filter_map(|place| place.seat.attendant());
+        let comes = self.sleepers.call(places().map(|place| &place.seat))
+            || attendants.any(|attendant| attendant.call())
+            || attendant.is_some_and(|attendant| attendant.call());
+        self.slots[slot].phase = match comes {
+            true => Phase::Called,
+            false => Phase::Unattended,
+        };
+    }
+
+    fn call_for_unattended(&mut self, attendant: Option<&Arc<dyn Attendant>>) {
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].phase == Phase::Unattended {
+                self.call(slot, attendant);
+            }
+        }
     }
 
     /// Who was called to wait for a batch leaves without having done so.
-    fn call_for_unattended(&mut self) {
-        for slot in &self.slots {
-            if slot.phase == Phase::Unattended {
-                let places = slot.crew.iter().flat_map(|crew| &crew.places);
-                self.sleepers.call(places.map(|place| &place.seat));
-            }
+    fn call_again(&mut self) {
+        let called = self.slots_in(Phase::Called).next();
+        if let Some(slot) = called {
+            self.call(slot, None);
         }
     }
 }

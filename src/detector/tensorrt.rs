@@ -21,7 +21,8 @@ use super::recognized::Recognized;
 use super::scheduler::{BATCHES_UNDER_WAY, MAX_BATCH, Scheduler, Seats, Ticket};
 use super::sharing::Streams;
 use super::{
-    CAT, DetectError, DetectorOptions, Doubt, Drawing, Frames, LoadError, LoadProgress, Timings,
+    Attendant, CAT, DetectError, DetectorOptions, Doubt, Drawing, Duty, Frames, LoadError,
+    LoadProgress, Timings,
 };
 use crate::cuda::context::Context;
 use crate::cuda::{Kernels, SharedKernels};
@@ -245,6 +246,12 @@ impl GpuStream {
         &self.model
     }
 
+    /// Has this one told of the results of all requests from now on.
+    pub fn attended_by(&self, attendant: Arc<dyn Attendant>) -> Arc<dyn Duty> {
+        self.seats.attended_by(attendant);
+        Arc::clone(&self.model.scheduler) as Arc<dyn Duty>
+    }
+
     /// So many frames of this stream may be under way at once.
     pub fn expect(&self, frames: usize) {
         let before = self.expected.swap(frames, Ordering::AcqRel);
@@ -353,6 +360,11 @@ impl Drop for GpuStream {
 }
 
 impl GpuRequest {
+    /// Whether waiting for it takes no time.
+    pub fn is_done(&self) -> bool {
+        self.ticket.as_ref().is_none_or(Ticket::is_done)
+    }
+
     /// Waits for what was found, by frame.
     pub fn wait(mut self) -> Result<(Timings, Vec<Vec<Detection>>), DetectError> {
         let Some(ticket) = self.ticket.take() else {

@@ -17,7 +17,7 @@ use super::punctuality::Punctuality;
 use super::quality::Quality;
 use super::settings::Settings;
 use super::statistics::Statistics;
-use super::streaming::Streaming;
+use super::streaming::{Streaming, Transit};
 use super::{crops_pad, detections_pad, request_pad};
 use crate::cuda::seats::Seat;
 use crate::frame::context_offer::ContextOffer;
@@ -57,7 +57,7 @@ pub struct RsDetectNet {
     pub(super) latency: AtomicU64,
     /// More than one has frames and events sent on by the thread of the pad `src`.
     pub(super) max_in_flight: AtomicUsize,
-    pub(super) lineup: Lineup,
+    pub(super) lineup: Arc<Lineup<Transit>>,
     /// Frames before the next one were dropped.
     pub(super) discontinuous: AtomicBool,
 }
@@ -135,7 +135,7 @@ impl ObjectSubclass for RsDetectNet {
             ledger: Arc::default(),
             latency: AtomicU64::new(0),
             max_in_flight: AtomicUsize::new(1),
-            lineup: Lineup::default(),
+            lineup: Arc::default(),
             discontinuous: AtomicBool::new(false),
         }
     }
@@ -257,6 +257,7 @@ impl ElementImpl for RsDetectNet {
         if stopped || (transition == gst::StateChange::ReadyToPaused && success.is_err()) {
             self.cancel_loading();
             lock(&self.loader).take();
+            self.lineup.share_duty(None);
             lock(&self.streaming).take();
             lock(&self.statistics).share(None);
         }

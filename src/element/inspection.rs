@@ -105,6 +105,11 @@ struct Begun {
 }
 
 impl Inspection {
+    /// Whether waiting for what is found takes no time.
+    pub fn is_done(&self) -> bool {
+        self.request.as_ref().is_none_or(Request::is_done)
+    }
+
     /// Waits for what is found.
     pub fn wait(self) -> Result<Found, DetectError> {
         let Self {

@@ -147,7 +147,7 @@ impl RsDetectNet {
         self.settings_changed.store(false, Ordering::Release);
         let loaded = outcome.map_err(|error| self.load_error(&error));
         let made = loaded.and_then(|detector| {
-            detector.expect(self.max_in_flight.load(Ordering::Acquire));
+            self.take_part(&detector);
             let inspection = detector.inspection();
             let backend = detector.description().to_owned();
             let streaming = Streaming::new(detector, &settings).map_err(|error| {
@@ -202,6 +202,14 @@ impl RsDetectNet {
         Ok(())
     }
 
+    /// Tells a model what to expect of the element, which does its part in return.
+    fn take_part(&self, detector: &Detector) {
+        detector.expect(self.max_in_flight.load(Ordering::Acquire));
+        if self.sends_apart() {
+            self.lineup.share_duty(detector.attended_by(&self.lineup));
+        }
+    }
+
     fn post_progress(&self, kind: gst::ProgressType, text: &str) {
         let message = gst::message::Progress::builder(kind, LOAD_PROGRESS, text);
         let _ = self.obj().post_message(message.src(&*self.obj()).build());
@@ -235,7 +243,7 @@ impl RsDetectNet {
             self.post_error_message(self.load_error(&error));
             gst::FlowError::Error
         })?;
-        detector.expect(self.max_in_flight.load(Ordering::Acquire));
+        self.take_part(&detector);
         lock(&self.statistics).share(Some(detector.streams().clone()));
         if let Some(streaming) = lock(&self.streaming).as_mut() {
             streaming.replace_detector(detector);

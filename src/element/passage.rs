@@ -1,4 +1,4 @@
-//! The way of a frame through the element: taken in, waited for, sent on, by one thread or two.
+//! The way of a frame through the element: taken in, inspected, sent on, by one thread or two.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use super::imp::{CAT, RsDetectNet};
 use super::inspection::{InspectError, Inspector};
 use super::lateness_settings::LatePolicy;
 use super::ledger::Ticket;
-use super::lineup::Item;
+use super::lineup::{Item, Sending, Task};
 use super::outputs::Overflows;
 use super::producer::Produced;
 use super::statistics::Fate;
@@ -70,7 +70,9 @@ impl RsDetectNet {
         }
         let limit = self.max_in_flight.load(Ordering::Acquire);
         if limit > 1 {
-            self.lineup.wait_for_room(limit)?;
+            while let Some(sending) = self.lineup.wait_for_room(limit)? {
+                self.send_item(sending);
+            }
         }
         let transit = self.take_in(buffer, ticket)?;
         match limit {
@@ -302,12 +304,19 @@ impl RsDetectNet {
     /// One round of the thread of the pad `src`.
     fn send_next(&self) {
         match self.lineup.next() {
-            Some((Item::Frame(transit), mut at_work)) => at_work.flow = self.send_on(transit),
-            Some((Item::Event(event), _at_work)) => {
-                self.send_event(event);
-            }
-            None => {
+            Task::Send(sending) => self.send_item(sending),
+            Task::Attend(duty, called) => duty.attend(called),
+            Task::End => {
                 let _ = self.src_pad.pause_task();
+            }
+        }
+    }
+
+    fn send_item(&self, mut sending: Sending<'_, Transit>) {
+        match sending.item {
+            Item::Frame(transit) => sending.at_work.flow = self.send_on(transit),
+            Item::Event(event) => {
+                self.send_event(event);
             }
         }
     }

@@ -9,6 +9,7 @@ use super::hashing::{Comparer, Hasher};
 use super::inspection::{Found, InspectError, Inspection, Inspector, Room, map_nvmm};
 use super::lateness_settings::LatePolicy;
 use super::ledger::Ticket;
+use super::lineup::Inspectable;
 use super::memory::Format;
 use super::producer::{InspectedFrame, Producer};
 use super::settings::{Settings, SettingsError};
@@ -34,6 +35,15 @@ pub(super) struct Transit {
     pub following: Option<Following>,
     /// Settings that were to hold from this frame on, and why they do not.
     pub bad_settings: Option<String>,
+}
+
+impl Inspectable for Transit {
+    fn is_inspected(&self) -> bool {
+        match &self.stage {
+            Stage::Inspecting(inspection) => inspection.is_done(),
+            Stage::Passing | Stage::Late(..) => true,
+        }
+    }
 }
 
 /// What is to happen to a frame.

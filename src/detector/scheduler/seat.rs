@@ -2,22 +2,29 @@
 //! no other.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Lane, Outcome};
 use crate::detector::Timings;
+use crate::detector::attendance::Attendant;
 use crate::lock;
 
 /// The place in the list of sleepers of who is not in it.
 const NOWHERE: usize = usize::MAX;
 
-/// The seats of one stream that nobody uses at the moment.
-pub struct Seats<L: Lane>(Mutex<Vec<Arc<Seat<L>>>>);
+/// The seats of one stream.
+pub struct Seats<L: Lane> {
+    /// Those that nobody uses at the moment.
+    unused: Mutex<Vec<Arc<Seat<L>>>>,
+    attendant: OnceLock<Arc<dyn Attendant>>,
+}
 
 pub(super) struct Seat<L: Lane> {
     table: Mutex<Table<L>>,
     woken: Condvar,
+    /// Who is told when all results are there and nobody sleeps here.
+    attendant: OnceLock<Arc<dyn Attendant>>,
     /// In the list of sleepers; only who has the list changes it.
     position: AtomicUsize,
 }
@@ -41,16 +48,31 @@ pub(super) struct Sleepers<L: Lane>(Vec<Arc<Seat<L>>>);
 
 impl<L: Lane> Default for Seats<L> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self {
+            unused: Mutex::default(),
+            attendant: OnceLock::new(),
+        }
     }
 }
 
 impl<L: Lane> Seats<L> {
+    /// Has this one told of all results from now on; it stays so.
+    pub fn attended_by(&self, attendant: Arc<dyn Attendant>) {
+        let _ = self.attendant.set(attendant);
+    }
+
+    pub(super) fn attendant(&self) -> Option<&Arc<dyn Attendant>> {
+        self.attendant.get()
+    }
+
     /// A seat for a request of so many frames, whose results will be in `outputs`.
     pub(super) fn take(&self, frames: usize, mut outputs: Vec<L::Output>) -> Arc<Seat<L>> {
         outputs.resize_with(frames, L::Output::default);
-        let unused = lock(&self.0).pop();
+        let unused = lock(&self.unused).pop();
         let seat = unused.unwrap_or_else(|| Arc::new(Seat::new()));
+        if let (Some(attendant), None) = (self.attendant(), seat.attendant()) {
+            let _ = seat.attendant.set(Arc::clone(attendant));
+        }
         let now = Instant::now();
         *lock(&seat.table) = Table {
             outputs,
@@ -64,7 +86,7 @@ impl<L: Lane> Seats<L> {
     }
 
     pub(super) fn give_back(&self, seat: Arc<Seat<L>>) {
-        lock(&self.0).push(seat);
+        lock(&self.unused).push(seat);
     }
 }
 
@@ -89,8 +111,13 @@ impl<L: Lane> Seat<L> {
         Self {
             table: Mutex::new(Table::new(Instant::now())),
             woken: Condvar::new(),
+            attendant: OnceLock::new(),
             position: AtomicUsize::new(NOWHERE),
         }
+    }
+
+    pub(super) fn attendant(&self) -> Option<&Arc<dyn Attendant>> {
+        self.attendant.get()
     }
 
     /// The result of one frame, which `collect` writes.
@@ -112,14 +139,17 @@ impl<L: Lane> Seat<L> {
         lock(&self.table).remaining == 0
     }
 
-    /// Wakes who sleeps here, if all results are there.
-    pub(super) fn wake_if_done(&self) {
-        let wakes = {
+    /// Tells who sleeps here, or the attendant, if all results are there.
+    pub(super) fn tell_if_done(&self) {
+        let (is_done, sleeps) = {
             let mut table = lock(&self.table);
-            table.remaining == 0 && std::mem::take(&mut table.asleep)
+            let is_done = table.remaining == 0;
+            (is_done, is_done && std::mem::take(&mut table.asleep))
         };
-        if wakes {
-            self.woken.notify_one();
+        match self.attendant() {
+            _ if sleeps => self.woken.notify_one(),
+            Some(attendant) if is_done => attendant.has_results(),
+            _ => {}
         }
     }
 
@@ -188,14 +218,14 @@ impl<L: Lane> Sleepers<L> {
         }
     }
 
-    /// Has somebody wait for a batch: best one of `own`.
-    pub fn call<'a>(&mut self, mut own: impl Iterator<Item = &'a Arc<Seat<L>>>)
+    /// Has somebody wait for a batch: best one of `own`. False if nobody sleeps.
+    pub fn call<'a>(&mut self, mut own: impl Iterator<Item = &'a Arc<Seat<L>>>) -> bool
     where
         L: 'a,
     {
         let own = own.find(|seat| seat.is_listed());
         let Some(seat) = own.or(self.0.last()).map(Arc::clone) else {
-            return;
+            return false;
         };
         // Who finds itself in the list no longer must also find that it was called.
         let asleep = {
@@ -207,5 +237,6 @@ impl<L: Lane> Sleepers<L> {
         if asleep {
             seat.woken.notify_one();
         }
+        true
     }
 }
