@@ -58,15 +58,6 @@ impl Stream {
         })
     }
 
-    /// As [`Stream::mark`], for an event that others wait for when the work that is captured here runs.
-    pub fn mark_in_graph(&self, event: &Event) -> Result<(), CudaError> {
-        let external = sys::CUevent_record_flags::CU_EVENT_RECORD_EXTERNAL as u32;
-        // SAFETY: event and stream are of the current context.
-        check("cuEventRecordWithFlags", unsafe {
-            sys::cuEventRecordWithFlags(event.0, self.0, external)
-        })
-    }
-
     /// Records what `enqueue` puts on the stream as a graph, and runs none of it.
     pub fn capture<E: From<CudaError>>(
         &self,

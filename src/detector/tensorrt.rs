@@ -1,6 +1,7 @@
 //! Detection on a GPU: one model there, for all the streams that use it.
 
 mod bay;
+mod forecast;
 pub mod lane;
 mod load;
 mod painter;
@@ -33,17 +34,23 @@ use crate::frame::{DeviceFrame, PendingStream};
 use crate::region::Part;
 use crate::{frame::planes, lock, profiler};
 
+/// What all lanes of a model have in common.
+#[derive(Clone)]
+struct Commons {
+    options: DetectorOptions,
+    kernels: Arc<SharedKernels>,
+    doubt: Doubt,
+    streams: Streams,
+}
+
 /// A model on a GPU, with room for the batches that its streams need.
 pub struct TensorRtModel {
     description: String,
     recognized: Recognized,
-    options: DetectorOptions,
     inspection: Mutex<Option<Duration>>,
-    streams: Streams,
     /// Frames that all streams together may have under way.
     expected: AtomicUsize,
-    kernels: Arc<SharedKernels>,
-    doubt: Doubt,
+    commons: Commons,
     growth: Growth,
     scheduler: Arc<Scheduler<EngineLane>>,
     bays: Bays,
@@ -61,27 +68,29 @@ impl TensorRtModel {
         current.check()?;
         let engine = load_engine(options, 1, &context, progress)?;
         let loaded = engine.describe(&context)?;
-        let kernels = Kernels::shared(&context)?;
-        let (scheduler, doubt) = (Arc::default(), Doubt::default());
+        let commons = Commons {
+            options: options.clone(),
+            kernels: Kernels::shared(&context)?,
+            doubt: Doubt::default(),
+            streams: Streams::default(),
+        };
+        let scheduler = Arc::default();
         let bays = new_bays(&context)?;
         let berths = berths(&bays, Use::Starting);
-        add_lanes(&scheduler, &engine, options, &kernels, &doubt, &berths)?;
+        add_lanes(&scheduler, &engine, &commons, &berths)?;
         let most = engine.max_batch();
         for size in Batches::UpTo(options.batch_size.min(MAX_BATCH as u32)).sizes() {
             if size > most && most == 1 {
                 let engine = load_engine(options, size, &context, progress)?;
-                add_lanes(&scheduler, &engine, options, &kernels, &doubt, &berths)?;
+                add_lanes(&scheduler, &engine, &commons, &berths)?;
             }
         }
         Ok(Self {
             description: loaded.description,
             recognized: loaded.recognized,
-            options: options.clone(),
             inspection: Mutex::default(),
-            streams: Streams::default(),
             expected: AtomicUsize::new(0),
-            kernels,
-            doubt,
+            commons,
             growth: Growth::new(most, size_after),
             scheduler,
             bays,
@@ -104,12 +113,12 @@ impl TensorRtModel {
     }
 
     pub fn gpu_id(&self) -> u32 {
-        self.options.gpu_id
+        self.commons.options.gpu_id
     }
 
     /// What its outputs show to be wrong with it.
     pub fn doubt(&self) -> &Doubt {
-        &self.doubt
+        &self.commons.doubt
     }
 
     /// What one inspection takes, once it was measured.
@@ -119,27 +128,25 @@ impl TensorRtModel {
 
     /// The streams that share the model.
     pub fn streams(&self) -> &Streams {
-        &self.streams
+        &self.commons.streams
     }
 
     /// So many frames may come at once from now on: larger batches are prepared on another thread, unless the batch
     /// size was set, or is the model's own.
     fn expect(&self, frames: usize) {
-        if self.options.batch_size != 0 {
+        if self.commons.options.batch_size != 0 {
             return;
         }
-        let (options, kernels, context) = (&self.options, &self.kernels, &self.context);
         self.growth.expect(frames.min(MAX_BATCH) as u32, || {
-            let (options, kernels) = (options.clone(), Arc::clone(kernels));
-            let doubt = self.doubt.clone();
-            let (context, scheduler) = (context.clone(), Arc::clone(&self.scheduler));
+            let (commons, context) = (self.commons.clone(), self.context.clone());
+            let scheduler = Arc::clone(&self.scheduler);
             let berths = berths(&self.bays, Use::Running);
             move |size, progress: &mut LoadProgress<'_>| {
                 let _current = context.enter()?;
-                let engine = load_engine(&options, size, &context, progress)?;
+                let engine = load_engine(&commons.options, size, &context, progress)?;
                 let grows = engine.max_batch() == size;
                 if grows {
-                    add_lanes(&scheduler, &engine, &options, &kernels, &doubt, &berths)?;
+                    add_lanes(&scheduler, &engine, &commons, &berths)?;
                 }
                 Ok(grows)
             }
@@ -151,19 +158,12 @@ impl TensorRtModel {
     pub fn network_alone(&self, batch: u32, runs: u32) -> Result<Duration, LoadError> {
         let _current = self.context.enter()?;
         let progress: &mut LoadProgress<'_> = &mut |_, _| std::ops::ControlFlow::Continue(());
-        let engine = load_engine(&self.options, batch, &self.context, progress)?;
-        let Self {
-            options,
-            kernels,
-            doubt,
-            context,
-            ..
-        } = self;
+        let engine = load_engine(&self.commons.options, batch, &self.context, progress)?;
         let berth = Berth {
-            bay: Arc::new(Bay::new(context)?),
+            bay: Arc::new(Bay::new(&self.context)?),
             starts_apart: false,
         };
-        let mut lane = engine.new_lane(batch, options, kernels, doubt, &berth)?;
+        let mut lane = engine.new_lane(batch, &self.commons, &berth)?;
         Ok(lane.network_alone(runs)?)
     }
 }
@@ -187,15 +187,13 @@ fn berths(bays: &Bays, bays_are: Use) -> [Berth; BATCHES_UNDER_WAY] {
 fn add_lanes(
     scheduler: &Scheduler<EngineLane>,
     engine: &LoadedEngine,
-    options: &DetectorOptions,
-    kernels: &Arc<SharedKernels>,
-    doubt: &Doubt,
+    commons: &Commons,
     berths: &[Berth],
 ) -> Result<(), LoadError> {
     let start = Instant::now();
     for batch in engine.sizes() {
         for (bay, berth) in berths.iter().enumerate() {
-            let lane = engine.new_lane(batch, options, kernels, doubt, berth)?;
+            let lane = engine.new_lane(batch, commons, berth)?;
             scheduler.add(lane, batch as usize, bay);
         }
     }
@@ -232,7 +230,7 @@ pub struct GpuRequest {
 
 impl GpuStream {
     pub fn new(model: Arc<TensorRtModel>) -> Self {
-        model.streams.join();
+        model.streams().join();
         Self {
             uploads: Arc::new(Uploads::new(model.context.clone())),
             seats: Arc::default(),
@@ -291,7 +289,7 @@ impl GpuStream {
         let (ticket, upload) = match frames {
             Frames::System(frame) => {
                 let uploading = profiler::range(c"upload");
-                let (uploaded, slot) = self.uploads.enqueue(&frame, self.model.options.gpu_id)?;
+                let (uploaded, slot) = self.uploads.enqueue(&frame, self.model.gpu_id())?;
                 drop(uploading);
                 let pending = Some(slot.stream());
                 let ticket = match parts {
@@ -341,7 +339,10 @@ impl GpuStream {
         let mut painter = lock(&self.painter);
         let painter = match painter.take() {
             Some(made) => painter.insert(made),
-            None => painter.insert(Painter::new(&self.model.context, &self.model.kernels)?),
+            None => painter.insert(Painter::new(
+                &self.model.context,
+                &self.model.commons.kernels,
+            )?),
         };
         painter.draw(
             frames,
@@ -355,7 +356,7 @@ impl GpuStream {
 impl Drop for GpuStream {
     fn drop(&mut self) {
         self.expect(0);
-        self.model.streams.leave();
+        self.model.streams().leave();
     }
 }
 

@@ -2,19 +2,22 @@
 //! host waits once for a batch.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use cust::memory::DeviceBuffer;
 
+use super::Commons;
 use super::bay::Bay;
+use super::forecast::Forecast;
+use crate::cuda::SharedKernels;
 use crate::cuda::context::{Context, InContext};
 use crate::cuda::stream::{Event, Graph, Stream};
-use crate::cuda::{CudaError, SharedKernels};
 use crate::decode::cuda::{Decoder, ImageRules};
 use crate::decode::{Filter, Layout, Selection, Signs};
 use crate::detection::Detection;
 use crate::detector::scheduler::Lane;
-use crate::detector::{CAT, DetectError, Doubt, LoadError};
+use crate::detector::{CAT, DetectError, Doubt, LoadError, Streams};
 use crate::engine::tensorrt;
 use crate::frame::texture::FrameTextures;
 use crate::frame::{DeviceFrame, PendingStream, Rectangle};
@@ -40,7 +43,7 @@ const NOTHING: ImageRules<'static> = ImageRules {
     filter: Filter::NONE,
 };
 
-/// A host that spins for the last piece of a batch does so no longer than this.
+/// A host that spins for the end of a batch does so no longer than this.
 const LONGEST_SPIN: Duration = Duration::from_micros(150);
 
 /// How network and decoding run.
@@ -77,10 +80,6 @@ pub(super) struct Work {
     pub beside: Stream,
     pub forked: Event,
     pub joined: Event,
-    /// The network has run, and only the decoding is left.
-    pub nearly: Event,
-    /// Whether the driver knows how to mark that.
-    pub marked: bool,
 }
 
 /// An execution context of an engine with all that it needs on one GPU.
@@ -90,6 +89,10 @@ pub struct EngineLane {
     /// What the network's outputs have shown so far.
     signs: Signs,
     doubt: Doubt,
+    /// Those that share the model.
+    streams: Streams,
+    launched: Instant,
+    forecast: Forecast,
 }
 
 impl EngineLane {
@@ -97,7 +100,7 @@ impl EngineLane {
     pub(super) fn new(
         context: &Context,
         layout: Layout,
-        doubt: Doubt,
+        commons: &Commons,
         make: impl FnOnce() -> Result<Machine, LoadError>,
     ) -> Result<Self, LoadError> {
         let machine = InContext::make(context, || {
@@ -109,7 +112,10 @@ impl EngineLane {
             machine,
             layout,
             signs: Signs::default(),
-            doubt,
+            doubt: commons.doubt.clone(),
+            streams: commons.streams.clone(),
+            launched: Instant::now(),
+            forecast: Forecast::default(),
         })
     }
 
@@ -154,12 +160,17 @@ impl Lane for EngineLane {
             let _ = machine.stream.finish(&machine.finished);
         }
         turn.end(&machine.finished);
+        self.launched = Instant::now();
         launched
     }
 
     fn wait(&mut self, alone: bool) -> Result<(), DetectError> {
         let (_current, machine) = self.machine.enter()?;
-        if !alone || !machine.wait_awake()? {
+        // Where there are many streams, one of them has a frame soon, and the host other things to do than to spin.
+        if alone && self.streams.count() <= 1 {
+            machine.wait_awake(self.launched, &mut self.forecast)?;
+            self.forecast.took(self.launched.elapsed());
+        } else {
             machine.finished.wait()?;
         }
         machine.textures.clear();
@@ -224,29 +235,29 @@ impl Machine {
         unsafe {
             match &mut self.run {
                 Run::Captured(graph) => graph.launch(&self.stream)?,
-                Run::Plain => self.work.enqueue(&self.stream, Stream::mark)?,
+                Run::Plain => self.work.enqueue(&self.stream)?,
             }
         }
         Ok(self.stream.mark(&self.finished)?)
     }
 
-    /// Sleeps while the network runs, and has the host awake when the decoding ends: to be woken takes as long as that.
-    /// Whether it has ended.
-    fn wait_awake(&self) -> Result<bool, DetectError> {
-        if !self.work.marked {
-            return Ok(false);
-        }
-        self.work.nearly.wait()?;
-        let start = Instant::now();
-        loop {
-            if self.finished.has_passed()? {
-                return Ok(true);
+    /// Sleeps until shortly before the end, and has the host awake then: to be woken takes as long as the decoding.
+    fn wait_awake(&self, launched: Instant, forecast: &mut Forecast) -> Result<(), DetectError> {
+        if let Some(nap) = forecast.nap(launched.elapsed()) {
+            let start = Instant::now();
+            if !nap.is_zero() {
+                thread::sleep(nap);
+                forecast.napped(nap, start.elapsed());
             }
-            if start.elapsed() > LONGEST_SPIN {
-                return Ok(false);
+            let start = Instant::now();
+            while start.elapsed() < LONGEST_SPIN {
+                if self.finished.has_passed()? {
+                    return Ok(());
+                }
+                std::hint::spin_loop();
             }
-            std::hint::spin_loop();
         }
+        Ok(self.finished.wait()?)
     }
 
     /// Runs the network once, as its own preparations cannot be captured, then captures it. During that run batches of
@@ -257,12 +268,12 @@ impl Machine {
             let turn = self.bay.enter();
             turn.wait()?;
             // SAFETY: as in `launch`.
-            let enqueued = unsafe { work.enqueue(stream, Stream::mark) };
+            let enqueued = unsafe { work.enqueue(stream) };
             stream.finish(&self.finished)?;
             enqueued?;
         }
         // SAFETY: as in `launch`; captured work does not run here.
-        let captured = stream.capture(|| unsafe { work.enqueue(stream, Stream::mark_in_graph) });
+        let captured = stream.capture(|| unsafe { work.enqueue(stream) });
         self.run = match captured {
             Ok(graph) => Run::Captured(graph),
             Err(error) => {
@@ -277,23 +288,17 @@ impl Machine {
 }
 
 impl Work {
-    /// Puts network and decoding on the stream, with a mark between them where the driver knows how to.
+    /// Puts network and decoding on the stream.
     ///
     /// # Safety
     /// The current context is that of everything here and of the stream, and nothing of this is used or freed until the
     /// stream has passed the work.
-    unsafe fn enqueue(
-        &mut self,
-        stream: &Stream,
-        mark: impl Fn(&Stream, &Event) -> Result<(), CudaError>,
-    ) -> Result<(), DetectError> {
+    unsafe fn enqueue(&mut self, stream: &Stream) -> Result<(), DetectError> {
         // SAFETY: the caller vouches for context and lives; the stream waits for what is done beside.
         unsafe {
             self.beside.follow(stream.raw().cast(), &self.forked)?;
             self.decoder.enqueue_rules(self.beside.raw(), self.batch)?;
             self.network.enqueue(stream.raw().cast())?;
-            // Without the mark the host sleeps to the end.
-            self.marked = mark(stream, &self.nearly).is_ok();
             stream.follow(self.beside.raw().cast(), &self.joined)?;
             self.decoder
                 .enqueue(&self.kernels, stream.raw(), self.batch)?;

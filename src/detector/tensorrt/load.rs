@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Commons;
 use super::bay::Berth;
 use super::lane::{EngineLane, Machine, Run, Work};
 use super::tensors::Tensors;
-use crate::cuda::SharedKernels;
 use crate::cuda::context::{Context, driver_version};
 use crate::cuda::driver::is_lost;
 use crate::cuda::stream::{Event, Stream};
@@ -16,7 +16,7 @@ use crate::decode::cuda::{Decoder, MAX_DETECTIONS, OutputElement, OutputTensor, 
 use crate::detector::adapt::adapt;
 use crate::detector::description::{Description, Metadata};
 use crate::detector::recognized::Recognized;
-use crate::detector::{CAT, DetectError, DetectorOptions, Doubt, LoadError, LoadProgress};
+use crate::detector::{CAT, DetectError, DetectorOptions, LoadError, LoadProgress};
 use crate::engine::tensorrt::{
     self, Batches, BuildOptions, DataType, DeviceIdentity, Engine, EngineCache, KeptEngine,
     Library, LoadOptions, OnnxModel, Precision, TensorSpec,
@@ -103,15 +103,13 @@ impl LoadedEngine {
     pub fn new_lane(
         &self,
         batch: u32,
-        options: &DetectorOptions,
-        kernels: &Arc<SharedKernels>,
-        doubt: &Doubt,
+        commons: &Commons,
         berth: &Berth,
     ) -> Result<EngineLane, LoadError> {
         let (layout, _) = self.recognize()?;
         let lane = |network: tensorrt::Context| {
-            EngineLane::new(berth.bay.context(), layout.clone(), doubt.clone(), || {
-                self.new_machine(network, batch, &layout, options, kernels, berth)
+            EngineLane::new(berth.bay.context(), layout.clone(), commons, || {
+                self.new_machine(network, batch, &layout, commons, berth)
             })
         };
         let sharing = self.engine.new_context_without_memory();
@@ -134,8 +132,7 @@ impl LoadedEngine {
         mut network: tensorrt::Context,
         batch: u32,
         layout: &Layout,
-        options: &DetectorOptions,
-        kernels: &Arc<SharedKernels>,
+        commons: &Commons,
         berth: &Berth,
     ) -> Result<Machine, LoadError> {
         let tensors = self.engine.tensors();
@@ -158,7 +155,7 @@ impl LoadedEngine {
             .known
             .preparation(layout, element_type(tensors[input].data_type));
         Ok(Machine {
-            preprocessor: Preprocessor::new(tensor, preparation, options.shrinking),
+            preprocessor: Preprocessor::new(tensor, preparation, commons.options.shrinking),
             slots: Vec::with_capacity(batch),
             textures: FrameTextures::default(),
             run: Run::Plain,
@@ -166,12 +163,10 @@ impl LoadedEngine {
                 batch,
                 network,
                 decoder: Decoder::new(device_outputs, batch, MAX_DETECTIONS)?,
-                kernels: Arc::clone(kernels),
+                kernels: Arc::clone(&commons.kernels),
                 beside: Stream::new()?,
                 forked: Event::new()?,
                 joined: Event::new()?,
-                nearly: Event::new()?,
-                marked: false,
             },
             finished: Arc::new(Event::new()?),
             produced: Event::new()?,
