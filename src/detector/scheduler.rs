@@ -176,8 +176,7 @@ impl<L: Lane> Scheduler<L> {
         let mut state = self.launch(state);
         if !state.waiting.is_empty() {
             // What keeps these frames waiting may be over, and have nobody who saw it.
-            state.call_for_unattended(seats.attendant());
-            self.tell(&state);
+            self.call_for_unattended(&mut state, seats.attendant());
         }
         drop(state);
         Ticket {
@@ -207,9 +206,7 @@ impl<L: Lane> Scheduler<L> {
         }
         if called {
             // Others must come instead.
-            let mut state = lock(&self.state);
-            state.call_again();
-            self.tell(&state);
+            self.call_again(&mut lock(&self.state));
         }
         let outcome = seat.outcome();
         home.give_back(seat);
@@ -234,6 +231,33 @@ impl<L: Lane> Scheduler<L> {
         served.tell();
     }
 
+    /// Has somebody wait for the batch of a lane.
+    fn call(&self, state: &mut State<L>, slot: usize, attendant: Option<&Arc<dyn Attendant>>) {
+        state.slots[slot].phase = Phase::Unattended;
+        // Who is called while awake does not come, and may go to sleep at the next moment: it has to find the batch then.
+        self.tell(state);
+        if state.call(slot, attendant) {
+            state.slots[slot].phase = Phase::Called;
+            self.tell(state);
+        }
+    }
+
+    fn call_for_unattended(&self, state: &mut State<L>, attendant: Option<&Arc<dyn Attendant>>) {
+        for slot in 0..state.slots.len() {
+            if state.slots[slot].phase == Phase::Unattended {
+                self.call(state, slot, attendant);
+            }
+        }
+    }
+
+    /// Who was called to wait for a batch leaves without having done so.
+    fn call_again(&self, state: &mut State<L>) {
+        let called = state.slots_in(Phase::Called).next();
+        if let Some(slot) = called {
+            self.call(state, slot, None);
+        }
+    }
+
     /// Lets those know of unattended batches who have not the lock.
     fn tell(&self, state: &State<L>) {
         let unattended = state.slots_in(Phase::Unattended).count();
@@ -251,8 +275,8 @@ impl<L: Lane> Scheduler<L> {
             state = match result {
                 Ok(()) => {
                     let mut state = lock(&self.state);
-                    state.launched(slot, crew);
-                    self.tell(&state);
+                    state.slots[slot].crew = Some(crew);
+                    self.call(&mut state, slot, None);
                     state
                 }
                 Err(error) => {
@@ -401,43 +425,17 @@ impl<L: Lane> State<L> {
         Some((index, wanted.min(slot.capacity)))
     }
 
-    fn launched(&mut self, slot: usize, crew: Box<Crew<L>>) {
-        self.slots[slot].crew = Some(crew);
-        self.slots[slot].phase = Phase::Unattended;
-        self.call(slot, None);
-    }
-
-    /// Has somebody wait for the batch of a lane: who sleeps until its end, or an attendant of those who have frames in
-    /// it or wait for others to run, or this one.
-    fn call(&mut self, slot: usize, attendant: Option<&Arc<dyn Attendant>>) {
+    /// Calls somebody to the batch of a lane: who sleeps until its end, or an attendant of those who have frames in it
+    /// or wait for others to run, or this one. False if none comes.
+    fn call(&mut self, slot: usize, attendant: Option<&Arc<dyn Attendant>>) -> bool {
         let crew = &self.slots[slot].crew;
         let places = || crew.iter().flat_map(|crew| &crew.places);
         let waiting = self.waiting.iter().map(|(place, _)| place);
         let attendants = places().chain(waiting);
         let mut attendants = attendants.filter_map(|place| place.seat.attendant());
-        let comes = self.sleepers.call(places().map(|place| &place.seat))
+        self.sleepers.call(places().map(|place| &place.seat))
             || attendants.any(|attendant| attendant.call())
-            || attendant.is_some_and(|attendant| attendant.call());
-        self.slots[slot].phase = match comes {
-            true => Phase::Called,
-            false => Phase::Unattended,
-        };
-    }
-
-    fn call_for_unattended(&mut self, attendant: Option<&Arc<dyn Attendant>>) {
-        for slot in 0..self.slots.len() {
-            if self.slots[slot].phase == Phase::Unattended {
-                self.call(slot, attendant);
-            }
-        }
-    }
-
-    /// Who was called to wait for a batch leaves without having done so.
-    fn call_again(&mut self) {
-        let called = self.slots_in(Phase::Called).next();
-        if let Some(slot) = called {
-            self.call(slot, None);
-        }
+            || attendant.is_some_and(|attendant| attendant.call())
     }
 }
 

@@ -1,4 +1,5 @@
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -302,4 +303,46 @@ fn streams_that_fetch_late_or_come_and_go_leave_no_batch_waiting() {
     });
     assert_eq!(lock(&scheduler.state).waiting.len(), 0);
     assert_eq!(lock(&scheduler.state).sleepers.len(), 0);
+}
+
+/// It is awake whenever it is called, and goes to sleep at the next moment.
+#[derive(Default)]
+struct Drowsy {
+    scheduler: OnceLock<Arc<Scheduler<Squares>>>,
+    calls: AtomicUsize,
+    sleeps_in: AtomicBool,
+}
+
+impl Attendant for Drowsy {
+    fn has_results(&self) {}
+
+    fn call(&self) -> bool {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if !self.scheduler.get().unwrap().is_due() {
+            self.sleeps_in.store(true, Ordering::SeqCst);
+        }
+        false
+    }
+}
+
+#[test]
+fn who_is_awake_when_called_finds_the_batch_when_it_goes_to_sleep() {
+    let (scheduler, _) = scheduler(&[1, 1], None);
+    let scheduler = Arc::new(scheduler);
+    let drowsy = Arc::new(Drowsy::default());
+    assert!(drowsy.scheduler.set(Arc::clone(&scheduler)).is_ok());
+    let stream = Stream::new(&scheduler);
+    stream.seats.attended_by(drowsy.clone());
+    for number in 0..3 {
+        let ticket = stream.submit(&[number]);
+        assert_eq!(drowsy.calls.load(Ordering::SeqCst) as u64, number + 1);
+        assert!(scheduler.is_due());
+        scheduler.attend(false);
+        assert!(ticket.is_done() && !scheduler.is_due());
+        assert_eq!(stream.wait(ticket).outputs, [[number * number]]);
+    }
+    assert!(
+        !drowsy.sleeps_in.load(Ordering::SeqCst),
+        "a batch is missed"
+    );
 }

@@ -229,6 +229,23 @@ fn a_frame_that_no_other_follows_goes_on_by_itself() {
 }
 
 #[test]
+fn a_frame_that_comes_just_as_the_thread_of_the_pad_goes_to_sleep_is_seen_to() {
+    let scheduler = scheduler(&[1, 1], Duration::ZERO);
+    let streams = [Stream::new(&scheduler)];
+    with_senders(&streams, || {
+        let [stream] = &streams;
+        for frame in 0..FRAMES * 50 {
+            stream.bring(frame).unwrap();
+            let start = Instant::now();
+            while lock(&stream.sent).len() as u64 != frame + 1 {
+                assert!(start.elapsed() < Duration::from_secs(60), "it hangs");
+                thread::yield_now();
+            }
+        }
+    });
+}
+
+#[test]
 #[cfg_attr(miri, ignore = "it has too few frames")]
 fn a_thread_without_room_sends_on_what_is_ready() {
     let scheduler = scheduler(&[1, 1, 4, 4], Duration::from_micros(200));
