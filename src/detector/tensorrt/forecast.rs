@@ -12,6 +12,9 @@ const LONGEST_OVERSLEEP: Duration = Duration::from_micros(100);
 /// Estimates go one in so many parts of the way to what they are too low or too high by.
 const SLOWLY: u32 = 16;
 
+/// And one in so many where the host came too late to see by how much.
+const QUICKLY: u32 = 8;
+
 /// What batches take, and how exactly the host sleeps.
 #[derive(Debug, Default)]
 pub(super) struct Forecast {
@@ -37,7 +40,14 @@ impl Forecast {
         };
     }
 
-    /// A batch was done so long after it was launched.
+    /// A batch was done already when the host looked, so long after it was launched: it took less, and who knows how
+    /// much less.
+    pub fn was_done(&mut self, ago: Duration) {
+        let less = self.takes.filter(|takes| ago < *takes);
+        self.takes = less.map_or(self.takes, |_| Some(ago - ago / QUICKLY));
+    }
+
+    /// A batch was seen to end so long after it was launched.
     pub fn took(&mut self, took: Duration) {
         self.takes = Some(match self.takes {
             Some(takes) if takes < took => takes + (took - takes) / SLOWLY,
@@ -81,6 +91,32 @@ mod tests {
         forecast.took(us(300));
         forecast.napped(us(10), us(5000));
         assert_eq!(forecast.nap(us(0)), Some(us(180)));
+    }
+
+    #[test]
+    fn a_host_that_comes_late_does_not_take_batches_for_long() {
+        let mut forecast = Forecast::default();
+        forecast.was_done(us(33_000));
+        assert_eq!(forecast.nap(us(0)), None);
+        forecast.took(us(300));
+        for _ in 0..100 {
+            forecast.was_done(us(33_000));
+        }
+        assert_eq!(forecast.nap(us(0)), Some(us(280)));
+    }
+
+    #[test]
+    fn a_host_that_sleeps_too_long_sleeps_less_soon() {
+        let mut forecast = Forecast::default();
+        forecast.took(us(20_000));
+        for _ in 0..40 {
+            match forecast.nap(us(5)).unwrap() + us(5) {
+                late if late > us(300) => forecast.was_done(late),
+                _ => forecast.took(us(300)),
+            }
+        }
+        let awake = forecast.nap(us(5)).unwrap() + us(5);
+        assert!(us(200) < awake && awake < us(300), "{awake:?}");
     }
 
     #[test]

@@ -169,7 +169,6 @@ impl Lane for EngineLane {
         // Where there are many streams, one of them has a frame soon, and the host other things to do than to spin.
         if alone && self.streams.count() <= 1 {
             machine.wait_awake(self.launched, &mut self.forecast)?;
-            self.forecast.took(self.launched.elapsed());
         } else {
             machine.finished.wait()?;
         }
@@ -243,21 +242,27 @@ impl Machine {
 
     /// Sleeps until shortly before the end, and has the host awake then: to be woken takes as long as the decoding.
     fn wait_awake(&self, launched: Instant, forecast: &mut Forecast) -> Result<(), DetectError> {
-        if let Some(nap) = forecast.nap(launched.elapsed()) {
+        let nap = forecast.nap(launched.elapsed());
+        if let Some(nap) = nap.filter(|nap| !nap.is_zero()) {
             let start = Instant::now();
-            if !nap.is_zero() {
-                thread::sleep(nap);
-                forecast.napped(nap, start.elapsed());
-            }
-            let start = Instant::now();
-            while start.elapsed() < LONGEST_SPIN {
-                if self.finished.has_passed()? {
-                    return Ok(());
-                }
-                std::hint::spin_loop();
-            }
+            thread::sleep(nap);
+            forecast.napped(nap, start.elapsed());
         }
-        Ok(self.finished.wait()?)
+        if self.finished.has_passed()? {
+            forecast.was_done(launched.elapsed());
+            return Ok(());
+        }
+        let start = Instant::now();
+        let mut is_done = false;
+        while !is_done && nap.is_some() && start.elapsed() < LONGEST_SPIN {
+            std::hint::spin_loop();
+            is_done = self.finished.has_passed()?;
+        }
+        if !is_done {
+            self.finished.wait()?;
+        }
+        forecast.took(launched.elapsed());
+        Ok(())
     }
 
     /// Runs the network once, as its own preparations cannot be captured, then captures it. During that run batches of
