@@ -79,7 +79,9 @@ impl Window {
             camera.delays.take();
             camera.late.store(0, Ordering::Relaxed);
         }
-        let (start, cpu, before) = (Instant::now(), cpu_time(libc::RUSAGE_SELF), frames());
+        // NVML takes milliseconds for a look, which are not the frames'.
+        let cpu = || cpu_time(libc::RUSAGE_SELF).saturating_sub(cpu_time(libc::RUSAGE_THREAD));
+        let (start, cpu_before, before) = (Instant::now(), cpu(), frames());
         let mut loads = Vec::new();
         while start.elapsed().as_secs_f64() < seconds {
             std::thread::sleep(LOOK);
@@ -88,7 +90,7 @@ impl Window {
         let mut window = Self {
             elapsed: start.elapsed(),
             frames: frames() - before,
-            cpu: cpu_time(libc::RUSAGE_SELF) - cpu,
+            cpu: cpu().saturating_sub(cpu_before),
             memory: gpu.and_then(Gpu::memory),
             load: mean(&loads),
             ..Self::default()
