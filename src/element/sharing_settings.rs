@@ -40,7 +40,8 @@ impl SharingSettings {
                 .nick("Frames in flight")
                 .blurb(
                     "Most frames of this element that are being inspected at once; with 1 they are pushed by the \
-                     thread that brings them, with more by a thread of the pad src (0 = 2 on a GPU, 1 on the CPU)",
+                     thread that brings them, with more by a thread of the pad src, or by that one where it has to \
+                     wait (0 = 2 on a GPU, 1 on the CPU)",
                 )
                 .maximum(16)
                 .default_value(self.max_in_flight)
