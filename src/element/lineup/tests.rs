@@ -234,7 +234,7 @@ fn a_frame_that_comes_just_as_the_thread_of_the_pad_goes_to_sleep_is_seen_to() {
     let streams = [Stream::new(&scheduler)];
     with_senders(&streams, || {
         let [stream] = &streams;
-        for frame in 0..FRAMES * 50 {
+        for frame in 0..FRAMES * 10 {
             stream.bring(frame).unwrap();
             let start = Instant::now();
             while lock(&stream.sent).len() as u64 != frame + 1 {
@@ -302,6 +302,58 @@ fn streams_that_end_or_flush_with_frames_under_way_leave_no_batch_behind() {
     assert!(!scheduler.is_due());
 }
 
+#[test]
+fn streams_that_drain_flush_or_wait_for_each_frame_share_a_model() {
+    for capacities in [&[1, 1][..], &[1, 1, 4, 4]] {
+        let scheduler = scheduler(capacities, Duration::from_micros(50));
+        let streams: Vec<_> = (0..4).map(|_| Stream::new(&scheduler)).collect();
+        let (draining, flushing) = (&streams[1..], &streams[0]);
+        // Held by who brings a frame, and at the end of a flush.
+        let stream_lock = Mutex::new(());
+        with_senders(&streams, || {
+            thread::scope(|scope| {
+                for stream in draining {
+                    scope.spawn(|| {
+                        for frame in 0..FRAMES {
+                            stream.bring(frame).unwrap();
+                            if frame % 3 == 0 {
+                                assert!(stream.lineup.drain());
+                                assert_eq!(lock(&stream.sent).len() as u64, frame + 1);
+                            }
+                        }
+                    });
+                }
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        let seats = Arc::default();
+                        for frame in 0..FRAMES {
+                            let job = std::iter::once(frame);
+                            let ticket = scheduler.submit(&seats, job, Vec::new());
+                            assert_eq!(scheduler.wait(ticket).outputs, [frame * frame]);
+                        }
+                    });
+                }
+                let bringer = scope.spawn(|| {
+                    for frame in 0..2 * FRAMES {
+                        let _stream = lock(&stream_lock);
+                        let _ = flushing.bring(frame);
+                    }
+                });
+                while !bringer.is_finished() {
+                    flushing.lineup.begin_flush();
+                    flushing.lineup.wait_until_idle();
+                    drop(lock(&stream_lock));
+                    flushing.lineup.end_flush();
+                    thread::sleep(Duration::from_micros(400));
+                }
+                assert!(flushing.lineup.drain());
+            });
+        });
+        assert!(lock(&flushing.sent).is_sorted());
+        assert!(!scheduler.is_due());
+    }
+}
+
 fn stream_ends(stream: &Stream) -> Flow {
     stream.bring(9)
 }
@@ -326,4 +378,6 @@ fn what_downstream_refuses_is_told_to_who_brings_the_next_frame() {
     assert_eq!(stream.bring(3), Err(gst::FlowError::NotLinked));
     stream.lineup.relinked();
     assert_eq!(stream.bring(4), Ok(gst::FlowSuccess::Ok));
+    // A line that is not closed keeps its frames, and they keep the line.
+    stream.lineup.close();
 }
