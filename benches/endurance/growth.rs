@@ -12,6 +12,8 @@ pub struct Reading {
     allocated: f64,
     resident: f64,
     files: f64,
+    /// Of devices: a GPU's driver opens some for each thread that waits, and closes them when the thread ends.
+    device_files: f64,
     threads: f64,
     gpu: Option<f64>,
     load: Option<Load>,
@@ -20,6 +22,17 @@ pub struct Reading {
 
 fn entries(folder: &str) -> std::io::Result<f64> {
     Ok(std::fs::read_dir(folder)?.count() as f64)
+}
+
+/// Open files, and those of them that are devices.
+fn open_files() -> std::io::Result<(f64, f64)> {
+    let files: Vec<_> = std::fs::read_dir("/proc/self/fd")?.flatten().collect();
+    let is_device = |path: &std::path::Path| path.starts_with("/dev");
+    let targets = files
+        .iter()
+        .flat_map(|file| std::fs::read_link(file.path()));
+    let devices = targets.filter(|target| is_device(target)).count();
+    Ok(((files.len() - devices) as f64, devices as f64))
 }
 
 /// Gives all threads one heap, of which [`allocated`] tells.
@@ -33,10 +46,12 @@ impl Reading {
     pub fn now(gpu: Option<&Gpu>, delay: Duration) -> Result<Self, Box<dyn std::error::Error>> {
         let statm = std::fs::read_to_string("/proc/self/statm")?;
         let pages: f64 = statm.split(' ').nth(1).ok_or("statm")?.parse()?;
+        let (files, device_files) = open_files()?;
         Ok(Self {
             allocated: allocated() as f64 / f64::from(1 << 20),
             resident: pages * 4096.0 / f64::from(1 << 20),
-            files: entries("/proc/self/fd")?,
+            files,
+            device_files,
             threads: entries("/proc/self/task")?,
             gpu: gpu.and_then(Gpu::memory),
             load: gpu.and_then(Gpu::load),
@@ -50,10 +65,11 @@ impl fmt::Display for Reading {
         let gpu = self.gpu.map_or("-".into(), |gpu| format!("{gpu:.0}"));
         write!(
             f,
-            "{:9.2} {:8.1} {:6} {:7} {gpu:>7} {:7.1}",
+            "{:9.2} {:8.1} {:6} {:7} {:7} {gpu:>7} {:7.1}",
             self.allocated,
             self.resident,
             self.files,
+            self.device_files,
             self.threads,
             self.delay.as_secs_f64() * 1000.0
         )?;
@@ -66,17 +82,25 @@ impl fmt::Display for Reading {
 
 /// All readings. The first quarter is for warming up; of what is left, the lows of the halves are compared, as
 /// what the cameras do goes up and down at random.
-#[derive(Default)]
-pub struct Growth(Vec<Reading>);
+pub struct Growth {
+    readings: Vec<Reading>,
+    cameras: usize,
+}
 
 impl Growth {
+    /// Of a process with so many cameras.
+    pub fn new(cameras: usize) -> Self {
+        let readings = Vec::new();
+        Self { readings, cameras }
+    }
+
     pub fn add(&mut self, reading: Reading) {
-        self.0.push(reading);
+        self.readings.push(reading);
     }
 
     /// What each thing grew by, and how much that may be: its name, the growth, the limit.
-    fn grown(&self) -> [(&'static str, f64, f64); 6] {
-        let settled = &self.0[self.0.len() / 4..];
+    fn grown(&self) -> [(&'static str, f64, f64); 7] {
+        let settled = &self.readings[self.readings.len() / 4..];
         let (early, late) = settled.split_at(settled.len() / 2);
         let of = |value: &dyn Fn(&Reading) -> f64| {
             let low =
@@ -90,6 +114,12 @@ impl Growth {
             ("MiB allocated", of(&|r| r.allocated), 2.0),
             ("MiB resident", of(&|r| r.resident), 32.0),
             ("files", of(&|r| r.files), 0.0),
+            (
+                "files of devices",
+                of(&|r| r.device_files),
+                // Two for the thread of each, of which any number has waited since it began.
+                2.0 * self.cameras as f64,
+            ),
             ("threads", of(&|r| r.threads), 0.0),
             ("MiB of the GPU", of(&|r| r.gpu.unwrap_or(0.0)), 8.0),
             ("ms of delay", of(&|r| r.delay.as_secs_f64() * 1000.0), 50.0),
@@ -106,7 +136,7 @@ impl fmt::Display for Growth {
         write!(
             f,
             "grew, low to low, over {} readings:",
-            self.0.len() * 3 / 8
+            self.readings.len() * 3 / 8
         )?;
         for (name, grown, limit) in self.grown() {
             let verdict = if grown <= limit { "" } else { " TOO MUCH" };

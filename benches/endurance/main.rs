@@ -92,9 +92,9 @@ fn run() -> Result<bool, Box<dyn Error>> {
         .map(|number| Camera::start(number, &options).map(Some))
         .collect::<Result<Vec<_>, _>>()?;
     let mut tally = Tally::default();
-    let mut growth = Growth::default();
+    let mut growth = Growth::new(options.cameras);
     println!(
-        "   time cameras   frames  faults  heap MiB  RSS MiB    fds threads GPU MiB  p99 ms  SM % dec %"
+        "   time cameras   frames  faults  heap MiB  RSS MiB  files devices threads GPU MiB  p99 ms  SM % dec %"
     );
     let begin = Instant::now();
     let all = Duration::from_secs_f64(options.minutes * 60.0);

@@ -430,11 +430,12 @@ impl<L: Lane> State<L> {
     fn call(&mut self, slot: usize, attendant: Option<&Arc<dyn Attendant>>) -> bool {
         let crew = &self.slots[slot].crew;
         let places = || crew.iter().flat_map(|crew| &crew.places);
-        let waiting = self.waiting.iter().map(|(place, _)| place);
-        let attendants = places().chain(waiting);
-        let mut attendants = attendants.filter_map(|place| place.seat.attendant());
+        let calls = |place: &Place<L>| place.seat.attendant().is_some_and(|one| one.call());
         self.sleepers.call(places().map(|place| &place.seat))
-            || attendants.any(|attendant| attendant.call())
+            // Who has frames in other batches may have to see to them before this one ends.
+            || places().filter(|place| place.seat.is_only_one()).any(calls)
+            || places().any(calls)
+            || self.waiting.iter().any(|(place, _)| calls(place))
             || attendant.is_some_and(|attendant| attendant.call())
     }
 }

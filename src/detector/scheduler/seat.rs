@@ -17,6 +17,8 @@ const NOWHERE: usize = usize::MAX;
 pub struct Seats<L: Lane> {
     /// Those that nobody uses at the moment.
     unused: Mutex<Vec<Arc<Seat<L>>>>,
+    /// How many others there are.
+    taken: Arc<AtomicUsize>,
     attendant: OnceLock<Arc<dyn Attendant>>,
 }
 
@@ -25,6 +27,8 @@ pub(super) struct Seat<L: Lane> {
     woken: Condvar,
     /// Who is told when all results are there and nobody sleeps here.
     attendant: OnceLock<Arc<dyn Attendant>>,
+    /// The stream's seats that are taken.
+    taken: Arc<AtomicUsize>,
     /// In the list of sleepers; only who has the list changes it.
     position: AtomicUsize,
 }
@@ -50,6 +54,7 @@ impl<L: Lane> Default for Seats<L> {
     fn default() -> Self {
         Self {
             unused: Mutex::default(),
+            taken: Arc::default(),
             attendant: OnceLock::new(),
         }
     }
@@ -69,7 +74,8 @@ impl<L: Lane> Seats<L> {
     pub(super) fn take(&self, frames: usize, mut outputs: Vec<L::Output>) -> Arc<Seat<L>> {
         outputs.resize_with(frames, L::Output::default);
         let unused = lock(&self.unused).pop();
-        let seat = unused.unwrap_or_else(|| Arc::new(Seat::new()));
+        let seat = unused.unwrap_or_else(|| Arc::new(Seat::new(&self.taken)));
+        self.taken.fetch_add(1, Ordering::Relaxed);
         if let (Some(attendant), None) = (self.attendant(), seat.attendant()) {
             let _ = seat.attendant.set(Arc::clone(attendant));
         }
@@ -86,6 +92,7 @@ impl<L: Lane> Seats<L> {
     }
 
     pub(super) fn give_back(&self, seat: Arc<Seat<L>>) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
         lock(&self.unused).push(seat);
     }
 }
@@ -107,17 +114,23 @@ impl<L: Lane> Table<L> {
 }
 
 impl<L: Lane> Seat<L> {
-    fn new() -> Self {
+    fn new(taken: &Arc<AtomicUsize>) -> Self {
         Self {
             table: Mutex::new(Table::new(Instant::now())),
             woken: Condvar::new(),
             attendant: OnceLock::new(),
+            taken: Arc::clone(taken),
             position: AtomicUsize::new(NOWHERE),
         }
     }
 
     pub(super) fn attendant(&self) -> Option<&Arc<dyn Attendant>> {
         self.attendant.get()
+    }
+
+    /// Whether its stream has no other request under way.
+    pub(super) fn is_only_one(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) == 1
     }
 
     /// The result of one frame, which `collect` writes.

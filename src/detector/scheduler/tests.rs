@@ -335,7 +335,7 @@ fn who_is_awake_when_called_finds_the_batch_when_it_goes_to_sleep() {
     stream.seats.attended_by(drowsy.clone());
     for number in 0..3 {
         let ticket = stream.submit(&[number]);
-        assert_eq!(drowsy.calls.load(Ordering::SeqCst) as u64, number + 1);
+        assert!(drowsy.calls.load(Ordering::SeqCst) as u64 > number);
         assert!(scheduler.is_due());
         scheduler.attend(false);
         assert!(ticket.is_done() && !scheduler.is_due());
@@ -345,4 +345,40 @@ fn who_is_awake_when_called_finds_the_batch_when_it_goes_to_sleep() {
         !drowsy.sleeps_in.load(Ordering::SeqCst),
         "a batch is missed"
     );
+}
+
+/// Comes when it is called, and counts how often.
+#[derive(Default)]
+struct Willing(AtomicUsize);
+
+impl Attendant for Willing {
+    fn has_results(&self) {}
+
+    fn call(&self) -> bool {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+}
+
+#[test]
+fn a_stream_with_frames_in_two_batches_is_called_to_the_second_only_if_no_other_can_be() {
+    let (scheduler, _) = scheduler(&[1, 2], None);
+    let [busy, filler, other] = [(); 3].map(|()| Stream::new(&scheduler));
+    let called = [&busy, &other].map(|stream| {
+        let attendant = Arc::new(Willing::default());
+        stream.seats.attended_by(attendant.clone());
+        attendant
+    });
+    let calls = || called.each_ref().map(|one| one.0.load(Ordering::SeqCst));
+    let (first, between) = (busy.submit(&[1]), filler.submit(&[2]));
+    assert_eq!(calls(), [1, 0]);
+    // Both lanes have a batch: these wait, and run together.
+    let (second, third) = (busy.submit(&[3]), other.submit(&[4]));
+    let of_busy = calls()[0];
+    assert_eq!(filler.wait(between).outputs, [[4]]);
+    assert_eq!(calls(), [of_busy, 1]);
+    let waited = [(&busy, first, 1), (&busy, second, 9), (&other, third, 16)];
+    for (stream, ticket, square) in waited {
+        assert_eq!(stream.wait(ticket).outputs, [[square]]);
+    }
 }
