@@ -353,6 +353,8 @@ impl RsDetectNet {
             }
             false => {
                 self.lineup.close();
+                // The thread that brings frames may be at work as well.
+                self.lineup.wait_until_idle();
                 self.src_pad.stop_task()
             }
         };

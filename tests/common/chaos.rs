@@ -115,14 +115,15 @@ impl Chaos {
         match (self.below(10), other) {
             (0..=2, _) => self.set_a_state(),
             (3, _) => {
-                // Nothing may come between the end of a flush and the segment, which nobody else would tell again.
-                let segment = sink.sticky_event::<gst::event::Segment>(0);
+                // A segment that came during the flush would be lost, and nobody would tell it again.
+                let Some(segment) = sink.sticky_event::<gst::event::Segment>(0) else {
+                    return;
+                };
                 sink.send_event(gst::event::FlushStart::new());
+                // Nor may anything come between its end and the segment.
                 let _nobody_else = sink.stream_lock();
                 sink.send_event(gst::event::FlushStop::new(self.below(2) == 0));
-                if let Some(segment) = segment {
-                    sink.send_event(segment.to_owned());
-                }
+                sink.send_event(segment.to_owned());
             }
             (4, _) => {
                 self.element.unlink(&self.sink);
