@@ -99,7 +99,7 @@ impl LoadedEngine {
     }
 
     /// Room to run batches of one size in, which has run one: in the memory of a bay, the activations too where
-    /// TensorRT lets them.
+    /// the engine has a profile for that size alone and TensorRT lets them.
     pub fn new_lane(
         &self,
         batch: u32,
@@ -112,6 +112,10 @@ impl LoadedEngine {
                 self.new_machine(network, batch, &layout, commons, berth)
             })
         };
+        if !self.engine.is_made_for(batch) {
+            // What a context keeps of the size that it last ran with is not said to lie elsewhere.
+            return lane(self.engine.new_context()?);
+        }
         let sharing = self.engine.new_context_without_memory();
         match sharing.map_err(LoadError::from).and_then(lane) {
             // What CUDA refuses, memory mostly, there is no more of elsewhere.

@@ -122,6 +122,11 @@ impl Engine {
         profile::find(&self.loaded.profiles, batch).is_some()
     }
 
+    /// Whether a profile is made for batches of this size alone.
+    pub fn is_made_for(&self, batch: u32) -> bool {
+        profile::find(&self.loaded.profiles, batch).is_some_and(Profile::is_for_one)
+    }
+
     pub fn max_batch(&self) -> u32 {
         self.batches()
             .map(|batches| *batches.end())
@@ -147,7 +152,8 @@ impl Engine {
     }
 
     /// As [`Engine::new_context`], but without memory for activations: it must be given some by
-    /// [`Context::set_memory`] before it runs. Contexts that never run at the same time may have the same.
+    /// [`Context::set_memory`] before it runs. Contexts that never run at the same time may have the same,
+    /// each with a profile that is [made for](Engine::is_made_for) its batch.
     ///
     /// # Errors
     /// [`TensorRtError::Load`], also where TensorRT cannot do this.

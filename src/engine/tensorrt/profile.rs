@@ -13,6 +13,13 @@ pub(super) struct Profile {
     pub batches: RangeInclusive<u32>,
 }
 
+impl Profile {
+    /// Whether it takes batches of one size alone.
+    pub fn is_for_one(&self) -> bool {
+        self.batches.start() == self.batches.end()
+    }
+}
+
 /// The profile with the fewest other batches that takes this one.
 pub(super) fn find(profiles: &[Profile], batch: u32) -> Option<&Profile> {
     profiles
@@ -91,6 +98,8 @@ mod tests {
         let profiles = [profile(0, 1..=1), profile(1, 1..=8), profile(2, 4..=4)];
         let found = |batch| find(&profiles, batch).map(|profile| profile.index);
         assert_eq!([1, 3, 4, 9].map(found), [Some(0), Some(1), Some(2), None]);
+        let is_for_one = |batch| find(&profiles, batch).map(Profile::is_for_one);
+        assert_eq!([1, 3, 4].map(is_for_one), [true, false, true].map(Some));
         let refused = require(&profiles, 9).unwrap_err().to_string();
         assert!(
             refused.contains("batches of 1, 1 to 8, 4, not 9"),
