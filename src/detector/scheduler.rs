@@ -1,10 +1,10 @@
 //! Many streams, one engine: whatever waits is run together, and whoever waits does the work.
 //!
 //! There is no thread here. A stream that submits a frame launches a batch at once if the engine is free; a stream
-//! that waits for a result waits for its batch on behalf of all streams in it, puts the results down at their seats, and
-//! launches what has come in the meantime. So a lone stream runs as if it had the engine to itself, without a switch of
-//! threads. A stream with an attendant need not wait: it is told when its results are there, and called when a batch has
-//! nobody who waits for it.
+//! that waits for a result waits for its batch on behalf of all streams in it, puts the results down at their seats,
+//! and launches what has come in the meantime. So a lone stream runs as if it had the engine to itself, without a
+//! switch of threads. A stream with an attendant need not wait: it is told when its results are there, and called when
+//! a batch has nobody who waits for it.
 //!
 //! Two batches are under way at most: while one runs, the next is prepared. The second is launched when half of the
 //! frames are in it that streams have lately had under way together, or when the first has ended: so batches grow with
@@ -234,7 +234,8 @@ impl<L: Lane> Scheduler<L> {
     /// Has somebody wait for the batch of a lane.
     fn call(&self, state: &mut State<L>, slot: usize, attendant: Option<&Arc<dyn Attendant>>) {
         state.slots[slot].phase = Phase::Unattended;
-        // Who is called while awake does not come, and may go to sleep at the next moment: it has to find the batch then.
+        // Who is called while awake does not come, and may go to sleep at the next moment: it has to find the batch
+        // then.
         self.tell(state);
         if state.call(slot, attendant) {
             state.slots[slot].phase = Phase::Called;

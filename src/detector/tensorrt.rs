@@ -260,8 +260,8 @@ impl GpuStream {
         self.model.expect(all.div_ceil(BATCHES_UNDER_WAY));
     }
 
-    /// Has frames inspected, all of them or the parts of each. What is in GPU memory must stay mapped until the request has been waited for, or
-    /// dropped; frames in system memory are free when this returns.
+    /// Has frames inspected, all of them or the parts of each. What is in GPU memory must stay mapped until the request
+    /// has been waited for, or dropped; frames in system memory are free when this returns.
     pub fn submit(
         &self,
         frames: Frames<'_>,
