@@ -12,7 +12,7 @@ pub struct Reading {
     allocated: f64,
     resident: f64,
     files: f64,
-    /// Of devices: a GPU's driver opens some for each thread that waits, and closes them when the thread ends.
+    /// Of devices: what a GPU's driver opens and closes by itself.
     device_files: f64,
     threads: f64,
     gpu: Option<f64>,
@@ -117,7 +117,7 @@ impl Growth {
             (
                 "files of devices",
                 of(&|r| r.device_files),
-                // Two for the thread of each, of which any number has waited since it began.
+                // They were seen to go up and down by twos; two for each camera's thread are taken for the driver's.
                 2.0 * self.cameras as f64,
             ),
             ("threads", of(&|r| r.threads), 0.0),

@@ -291,9 +291,9 @@ impl Detector {
 
     /// Has this one told of the results of all requests from now on, which it need not wait for then, if it does the
     /// duty that is returned. On the CPU requests are done when they are made.
-    pub fn attended_by<A: Attendant + 'static>(&self, attendant: &Arc<A>) -> Option<Arc<dyn Duty>> {
+    pub fn attended_by(&self, attendant: Arc<dyn Attendant>) -> Option<Arc<dyn Duty>> {
         match &self.engine {
-            Engine::Gpu(stream) => Some(stream.attended_by(attendant.clone())),
+            Engine::Gpu(stream) => Some(stream.attended_by(attendant)),
             Engine::Host(_) => None,
         }
     }

@@ -442,4 +442,4 @@ impl<L: Lane> State<L> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -206,7 +206,8 @@ impl RsDetectNet {
     fn take_part(&self, detector: &Detector) {
         detector.expect(self.max_in_flight.load(Ordering::Acquire));
         if self.sends_apart() {
-            self.lineup.share_duty(detector.attended_by(&self.lineup));
+            self.lineup
+                .share_duty(detector.attended_by(self.lineup.clone()));
         }
     }
 

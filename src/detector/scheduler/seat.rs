@@ -17,18 +17,22 @@ const NOWHERE: usize = usize::MAX;
 pub struct Seats<L: Lane> {
     /// Those that nobody uses at the moment.
     unused: Mutex<Vec<Arc<Seat<L>>>>,
-    /// How many others there are.
-    taken: Arc<AtomicUsize>,
+    stream: Arc<Stream>,
+}
+
+/// What all seats of a stream have in common.
+#[derive(Default)]
+struct Stream {
+    /// Seats that are in use.
+    taken: AtomicUsize,
+    /// Who is told when all results are there and nobody sleeps at a seat.
     attendant: OnceLock<Arc<dyn Attendant>>,
 }
 
 pub(super) struct Seat<L: Lane> {
     table: Mutex<Table<L>>,
     woken: Condvar,
-    /// Who is told when all results are there and nobody sleeps here.
-    attendant: OnceLock<Arc<dyn Attendant>>,
-    /// The stream's seats that are taken.
-    taken: Arc<AtomicUsize>,
+    stream: Arc<Stream>,
     /// In the list of sleepers; only who has the list changes it.
     position: AtomicUsize,
 }
@@ -54,8 +58,7 @@ impl<L: Lane> Default for Seats<L> {
     fn default() -> Self {
         Self {
             unused: Mutex::default(),
-            taken: Arc::default(),
-            attendant: OnceLock::new(),
+            stream: Arc::default(),
         }
     }
 }
@@ -63,22 +66,19 @@ impl<L: Lane> Default for Seats<L> {
 impl<L: Lane> Seats<L> {
     /// Has this one told of all results from now on; it stays so.
     pub fn attended_by(&self, attendant: Arc<dyn Attendant>) {
-        let _ = self.attendant.set(attendant);
+        let _ = self.stream.attendant.set(attendant);
     }
 
     pub(super) fn attendant(&self) -> Option<&Arc<dyn Attendant>> {
-        self.attendant.get()
+        self.stream.attendant.get()
     }
 
     /// A seat for a request of so many frames, whose results will be in `outputs`.
     pub(super) fn take(&self, frames: usize, mut outputs: Vec<L::Output>) -> Arc<Seat<L>> {
         outputs.resize_with(frames, L::Output::default);
         let unused = lock(&self.unused).pop();
-        let seat = unused.unwrap_or_else(|| Arc::new(Seat::new(&self.taken)));
-        self.taken.fetch_add(1, Ordering::Relaxed);
-        if let (Some(attendant), None) = (self.attendant(), seat.attendant()) {
-            let _ = seat.attendant.set(Arc::clone(attendant));
-        }
+        let seat = unused.unwrap_or_else(|| Arc::new(Seat::new(&self.stream)));
+        self.stream.taken.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         *lock(&seat.table) = Table {
             outputs,
@@ -92,7 +92,7 @@ impl<L: Lane> Seats<L> {
     }
 
     pub(super) fn give_back(&self, seat: Arc<Seat<L>>) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.stream.taken.fetch_sub(1, Ordering::Relaxed);
         lock(&self.unused).push(seat);
     }
 }
@@ -114,23 +114,22 @@ impl<L: Lane> Table<L> {
 }
 
 impl<L: Lane> Seat<L> {
-    fn new(taken: &Arc<AtomicUsize>) -> Self {
+    fn new(stream: &Arc<Stream>) -> Self {
         Self {
             table: Mutex::new(Table::new(Instant::now())),
             woken: Condvar::new(),
-            attendant: OnceLock::new(),
-            taken: Arc::clone(taken),
+            stream: Arc::clone(stream),
             position: AtomicUsize::new(NOWHERE),
         }
     }
 
     pub(super) fn attendant(&self) -> Option<&Arc<dyn Attendant>> {
-        self.attendant.get()
+        self.stream.attendant.get()
     }
 
     /// Whether its stream has no other request under way.
     pub(super) fn is_only_one(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) == 1
+        self.stream.taken.load(Ordering::Relaxed) == 1
     }
 
     /// The result of one frame, which `collect` writes.

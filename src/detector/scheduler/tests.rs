@@ -30,11 +30,20 @@ impl Record {
 
 /// Squares numbers on a machine that takes a while; refuses multiples of `refused`.
 #[derive(Default)]
-struct Squares {
+pub(crate) struct Squares {
     record: Arc<Record>,
     time: Duration,
     refused: Option<u64>,
     numbers: Vec<u64>,
+}
+
+impl Squares {
+    pub(crate) fn that_take(time: Duration) -> Self {
+        Self {
+            time,
+            ..Self::default()
+        }
+    }
 }
 
 /// One of the streams, each of which has seats of its own.

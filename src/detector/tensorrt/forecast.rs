@@ -1,5 +1,5 @@
-//! When a batch that runs alone will be done. A host that sleeps until the GPU tells it wakes up late, by as much as a
-//! small network's tenth part; so it sleeps until shortly before, and is awake then.
+//! When a batch that runs alone will be done. A host that sleeps until the GPU tells it wakes up late, by a good part of
+//! what a small network takes; so it sleeps until shortly before, and is awake then.
 
 use std::time::Duration;
 

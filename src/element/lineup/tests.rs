@@ -2,44 +2,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::detector::scheduler::{Lane, Scheduler, Seats, Ticket};
+use crate::detector::scheduler::tests::Squares;
+use crate::detector::scheduler::{Scheduler, Seats, Ticket};
 
 /// Miri runs a thousand times slower.
 const FRAMES: u64 = if cfg!(miri) { 4 } else { 300 };
 const STREAMS: u64 = if cfg!(miri) { 4 } else { 24 };
 const IN_FLIGHT: usize = 2;
 
-/// Squares numbers, and takes a while.
-struct Squares {
-    time: Duration,
-    numbers: Vec<u64>,
-}
-
-impl Lane for Squares {
-    type Job = u64;
-    type Output = u64;
-    type Error = ();
-
-    fn launch(&mut self, jobs: &[u64]) -> Result<(), ()> {
-        self.numbers = jobs.to_vec();
-        Ok(())
-    }
-
-    fn wait(&mut self, _alone: bool) -> Result<(), ()> {
-        thread::sleep(self.time);
-        Ok(())
-    }
-
-    fn collect(&mut self, index: usize, output: &mut u64) {
-        *output = self.numbers[index] * self.numbers[index];
-    }
-}
-
 fn scheduler(capacities: &[usize], time: Duration) -> Arc<Scheduler<Squares>> {
     let scheduler = Arc::new(Scheduler::default());
     for (number, capacity) in capacities.iter().enumerate() {
-        let numbers = Vec::new();
-        scheduler.add(Squares { time, numbers }, *capacity, number % 2);
+        scheduler.add(Squares::that_take(time), *capacity, number % 2);
     }
     scheduler
 }
@@ -54,7 +28,7 @@ impl Frame {
     /// Its number and the square of it.
     fn wait(mut self) -> (u64, u64) {
         let ticket = self.ticket.take().unwrap();
-        (self.number, self.scheduler.wait(ticket).outputs[0])
+        (self.number, self.scheduler.wait(ticket).outputs[0][0])
     }
 }
 
@@ -329,7 +303,7 @@ fn streams_that_drain_flush_or_wait_for_each_frame_share_a_model() {
                         for frame in 0..FRAMES {
                             let job = std::iter::once(frame);
                             let ticket = scheduler.submit(&seats, job, Vec::new());
-                            assert_eq!(scheduler.wait(ticket).outputs, [frame * frame]);
+                            assert_eq!(scheduler.wait(ticket).outputs, [[frame * frame]]);
                         }
                     });
                 }
