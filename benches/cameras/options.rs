@@ -24,6 +24,7 @@ cargo bench --bench cameras [-- OPTIONS]
     --rounds N           measurements of each row, of which the median is shown (1, with memory on the CPU 3)
     --paced FPS          feed every camera by the clock instead of as fast as it goes
     --in-flight N        max-in-flight of the elements, 0 chooses (0)
+    --batch-size N       batch-size of the elements, 0 chooses (0)
     --queue              a queue of two frames behind the decoder
     --alone N,N,…        batch sizes at which TensorRT alone is measured (1,2,4,8,16,32)
     --plot FILE.png      a plot of the rows";
@@ -52,6 +53,7 @@ pub struct Options {
     pub rounds: Option<usize>,
     pub paced: Option<f64>,
     pub in_flight: u32,
+    pub batch_size: u32,
     pub queue: bool,
     pub alone: Vec<u32>,
     pub plot: Option<PathBuf>,
@@ -75,6 +77,7 @@ impl Options {
             rounds: None,
             paced: None,
             in_flight: 0,
+            batch_size: 0,
             queue: false,
             alone: vec![1, 2, 4, 8, 16, 32],
             plot: None,
@@ -124,6 +127,7 @@ impl Options {
             "--rounds" => self.rounds = Some(value.parse::<usize>()?.max(1)),
             "--paced" => self.paced = Some(value.parse()?),
             "--in-flight" => self.in_flight = value.parse()?,
+            "--batch-size" => self.batch_size = value.parse()?,
             "--alone" => self.alone = numbers(&value)?,
             "--plot" => self.plot = Some(value.into()),
             other => return Err(format!("unknown option {other}\n{USAGE}").into()),
@@ -159,6 +163,7 @@ impl Options {
         element.set_property("threads", self.threads);
         element.set_property("engine-cache", &self.engine_cache);
         element.set_property("max-in-flight", self.in_flight);
+        element.set_property("batch-size", self.batch_size);
         element.set_property_from_str("backend", &self.backend);
         element.set_property_from_str("precision", &self.precision);
     }
