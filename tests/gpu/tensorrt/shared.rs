@@ -69,6 +69,37 @@ fn an_arena_grows_where_it_is_keeps_what_is_in_it_and_gives_all_back() {
 
 #[test]
 #[ignore = "needs an NVIDIA GPU and TensorRT"]
+fn contexts_with_memory_of_their_own_find_the_same_whatever_batches_the_engine_is_for() {
+    let gpu = Gpu::open();
+    let mut expected: [Option<Vec<Vec<f32>>>; 2] = [None, None];
+    let mut worst: f32 = 0.0;
+    for (of_engines, engines) in engines_of_every_kind(&gpu) {
+        for (batch, expected) in [1_u32, 4].into_iter().zip(&mut expected) {
+            let engine = engines.iter().find(|engine| engine.takes(batch)).unwrap();
+            let mut contexts = [(); 3].map(|()| Runner::new(engine, batch));
+            let size = contexts[0].image_size();
+            let images: Vec<f32> = (0..batch as usize)
+                .flat_map(|seed| picture(size, seed))
+                .collect();
+            let mut largest = [0.0_f32; 3];
+            for runner in &mut contexts {
+                for largest in &mut largest {
+                    let found = runner.run(&images);
+                    let expected = expected.get_or_insert_with(|| found.clone());
+                    *largest = largest.max(largest_difference(&found, expected));
+                }
+            }
+            println!(
+                "{of_engines:?}: first, second and third runs of batches of {batch} differ by {largest:?}"
+            );
+            worst = largest.into_iter().fold(worst, f32::max);
+        }
+    }
+    assert!(worst < FLOAT32_LIMIT);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and TensorRT"]
 fn contexts_of_one_or_of_several_engines_take_turns_in_the_same_memory_also_as_graphs() {
     let gpu = Gpu::open();
     let context = Context::primary(0).unwrap();
