@@ -1,5 +1,6 @@
 //! What the process holds, and whether it holds more and more.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -7,13 +8,10 @@ use crate::heap::allocated;
 use crate::usage::{Gpu, Load};
 
 /// What the process holds at one moment.
-#[derive(Clone, Copy)]
 pub struct Reading {
     allocated: f64,
     resident: f64,
-    files: f64,
-    /// Of devices: what a GPU's driver opens and closes by itself.
-    device_files: f64,
+    files: Files,
     threads: f64,
     gpu: Option<f64>,
     load: Option<Load>,
@@ -24,15 +22,38 @@ fn entries(folder: &str) -> std::io::Result<f64> {
     Ok(std::fs::read_dir(folder)?.count() as f64)
 }
 
-/// Open files, and those of them that are devices.
-fn open_files() -> std::io::Result<(f64, f64)> {
-    let files: Vec<_> = std::fs::read_dir("/proc/self/fd")?.flatten().collect();
-    let is_device = |path: &std::path::Path| path.starts_with("/dev");
-    let targets = files
-        .iter()
-        .flat_map(|file| std::fs::read_link(file.path()));
-    let devices = targets.filter(|target| is_device(target)).count();
-    Ok(((files.len() - devices) as f64, devices as f64))
+/// Open files by what they are: `/dev/nvidia0`, `socket:`, `anon_inode:[eventfd]`.
+struct Files(BTreeMap<String, usize>);
+
+impl Files {
+    fn open() -> std::io::Result<Self> {
+        let mut kinds = BTreeMap::new();
+        for file in std::fs::read_dir("/proc/self/fd")?.flatten() {
+            // The folder itself was open as well.
+            if let Ok(target) = std::fs::read_link(file.path()) {
+                let target = target.to_string_lossy().into_owned();
+                // What has no name has a number in brackets.
+                let kind = target.split_once(":[").filter(|(_, number)| {
+                    number
+                        .trim_end_matches(']')
+                        .bytes()
+                        .all(|c| c.is_ascii_digit())
+                });
+                let kind = kind.map_or(target.as_str(), |(kind, _)| kind).to_owned();
+                *kinds.entry(kind).or_default() += 1;
+            }
+        }
+        Ok(Self(kinds))
+    }
+
+    fn number(&self, which: impl Fn(&str) -> bool) -> f64 {
+        let kinds = self.0.iter().filter(|(kind, _)| which(kind));
+        kinds.map(|(_, number)| *number as f64).sum()
+    }
+}
+
+fn is_device(kind: &str) -> bool {
+    kind.starts_with("/dev/")
 }
 
 /// Gives all threads one heap, of which [`allocated`] tells.
@@ -46,12 +67,10 @@ impl Reading {
     pub fn now(gpu: Option<&Gpu>, delay: Duration) -> Result<Self, Box<dyn std::error::Error>> {
         let statm = std::fs::read_to_string("/proc/self/statm")?;
         let pages: f64 = statm.split(' ').nth(1).ok_or("statm")?.parse()?;
-        let (files, device_files) = open_files()?;
         Ok(Self {
             allocated: allocated() as f64 / f64::from(1 << 20),
             resident: pages * 4096.0 / f64::from(1 << 20),
-            files,
-            device_files,
+            files: Files::open()?,
             threads: entries("/proc/self/task")?,
             gpu: gpu.and_then(Gpu::memory),
             load: gpu.and_then(Gpu::load),
@@ -68,8 +87,8 @@ impl fmt::Display for Reading {
             "{:9.2} {:8.1} {:6} {:7} {:7} {gpu:>7} {:7.1}",
             self.allocated,
             self.resident,
-            self.files,
-            self.device_files,
+            self.files.number(|kind| !is_device(kind)),
+            self.files.number(is_device),
             self.threads,
             self.delay.as_secs_f64() * 1000.0
         )?;
@@ -113,10 +132,14 @@ impl Growth {
         [
             ("MiB allocated", of(&|r| r.allocated), 2.0),
             ("MiB resident", of(&|r| r.resident), 32.0),
-            ("files", of(&|r| r.files), 0.0),
+            (
+                "files",
+                of(&|r| r.files.number(|kind| !is_device(kind))),
+                0.0,
+            ),
             (
                 "files of devices",
-                of(&|r| r.device_files),
+                of(&|r| r.files.number(is_device)),
                 // They were seen to go up and down by twos; two for each camera's thread are taken for the driver's.
                 2.0 * self.cameras as f64,
             ),
@@ -124,6 +147,24 @@ impl Growth {
             ("MiB of the GPU", of(&|r| r.gpu.unwrap_or(0.0)), 8.0),
             ("ms of delay", of(&|r| r.delay.as_secs_f64() * 1000.0), 50.0),
         ]
+    }
+
+    /// The kinds of which there were not always as many, with the least and the most of each.
+    fn files_that_changed(&self) -> Vec<String> {
+        let kinds: BTreeSet<_> = self
+            .readings
+            .iter()
+            .flat_map(|r| r.files.0.keys())
+            .collect();
+        let spread = kinds.into_iter().filter_map(|kind| {
+            let numbers = || self.readings.iter().map(|r| r.files.number(|k| k == kind));
+            let (least, most) = (
+                numbers().fold(f64::INFINITY, f64::min),
+                numbers().fold(0.0, f64::max),
+            );
+            (least < most).then(|| format!("{least} to {most} {kind}"))
+        });
+        spread.collect()
     }
 
     pub fn is_none(&self) -> bool {
@@ -142,6 +183,9 @@ impl fmt::Display for Growth {
             let verdict = if grown <= limit { "" } else { " TOO MUCH" };
             write!(f, " {grown:+.1} {name}{verdict};")?;
         }
-        Ok(())
+        match self.files_that_changed() {
+            kinds if kinds.is_empty() => Ok(()),
+            kinds => write!(f, "\nfiles went up and down: {}", kinds.join(", ")),
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const LONG: Duration = Duration::from_secs(20);
+
 #[test]
 fn a_pad_requested_late_hears_what_the_stream_is() {
     for name in PADS {
@@ -151,4 +153,56 @@ fn branches_answer_for_latency_and_leave_caps_and_allocation_to_the_video() {
     assert_eq!(links(&element.static_pad("sink").unwrap()), ["src"]);
     assert_eq!(links(&element.static_pad("src").unwrap()), ["sink"]);
     assert_eq!(links(&pad), ["sink"]);
+}
+
+#[test]
+fn a_released_pad_gives_back_what_it_used_though_nobody_reads_the_bus() {
+    let element = colors_element("colors-ssd.onnx").build().unwrap();
+    let mut harness = video_harness(&element);
+    let bus = listen(&element);
+    let caps = gst_video::VideoCapsBuilder::new()
+        .format(gst_video::VideoFormat::Rgba)
+        .width(32)
+        .height(32)
+        .build();
+    let pool = gst_video::VideoBufferPool::new();
+    let (arrived_in, arrived) = channel();
+    let arrived_in = Mutex::new(arrived_in);
+    let sink = gst::Pad::builder(gst::PadDirection::Sink)
+        .chain_function(move |_, _, buffer| {
+            let _ = arrived_in.lock().unwrap().send(buffer.size());
+            Ok(gst::FlowSuccess::Ok)
+        })
+        .query_function({
+            let pool = pool.clone();
+            move |pad, parent, query| match query.view_mut() {
+                gst::QueryViewMut::Allocation(query) => {
+                    query.add_allocation_pool(Some(&pool), 32 * 32 * 4, 1, 0);
+                    true
+                }
+                gst::QueryViewMut::Caps(query) => {
+                    query.set_result(&caps);
+                    true
+                }
+                _ => gst::Pad::query_default(pad, parent, query),
+            }
+        })
+        .build();
+    sink.set_active(true).unwrap();
+    let pad = element.request_pad_simple("crops").unwrap();
+    pad.link(&sink).unwrap();
+    harness.push_and_pull(frame(0)).unwrap();
+    assert_eq!(arrived.recv_timeout(LONG), Ok(32 * 32 * 4));
+    assert!(pool.is_active());
+    element.release_request_pad(&pad);
+    let start = Instant::now();
+    while pool.is_active() {
+        assert!(start.elapsed() < LONG, "the pad's thread keeps its pool");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // The messages of the pad's thread are still there.
+    assert!(
+        bus.pop_filtered(&[gst::MessageType::StreamStatus])
+            .is_some()
+    );
 }

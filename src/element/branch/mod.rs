@@ -138,11 +138,11 @@ impl<W: Worker> Stream for Branch<W> {
     }
 
     fn start(&self, element: &super::RsDetectNet) -> Result<(), glib::BoolError> {
-        let mut pusher = Pusher::new(
-            self.pad.clone(),
-            element.downgrade(),
-            W::new(self.told.clone()),
-        );
+        let worker = W::new(self.told.clone());
+        let pusher = Pusher::new(self.pad.clone(), element.downgrade(), worker);
+        // What it holds goes with its thread: the task itself lives as long as its messages on a bus that nobody reads.
+        let pusher = Arc::new(Mutex::new(Some(pusher)));
+        let ending = Arc::clone(&pusher);
         let queue = self.queue.clone();
         let status = |kind| {
             let (pad, element) = (self.pad.downgrade(), element.downgrade());
@@ -152,13 +152,22 @@ impl<W: Worker> Stream for Branch<W> {
                 }
             }
         };
+        let left = status(gst::StreamStatusType::Leave);
         let task = gst::Task::builder(move |_| {
             if let Some(entry) = queue.next() {
-                pusher.handle(entry);
+                let taken = lock(&pusher).take();
+                if let Some(mut taken) = taken {
+                    taken.handle(entry);
+                    *lock(&pusher) = Some(taken);
+                }
             }
         })
         .enter_callback(status(gst::StreamStatusType::Enter))
-        .leave_callback(status(gst::StreamStatusType::Leave))
+        .leave_callback(move |task| {
+            let ended = lock(&ending).take();
+            drop(ended);
+            left(task);
+        })
         .build();
         // The element's change of state and the request of a pad may both activate it.
         if lock(&self.task).get_or_insert(task.clone()) != &task {

@@ -363,6 +363,12 @@ fn pads_that_are_released_and_unlinked_while_the_gpu_works_leave_nothing_behind(
             let begin = Instant::now();
             for round in 0..ROUNDS {
                 disturb(&video, round);
+                if round % (ROUNDS / 8) == 0 {
+                    println!(
+                        "{} KiB free before round {round}",
+                        free_memory(&context) >> 10
+                    );
+                }
                 if round == ROUNDS / 4 {
                     settled = free_memory(&context);
                 }
