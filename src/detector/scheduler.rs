@@ -33,6 +33,9 @@ const CREST_FALLS: usize = 8;
 /// More frames than this never run together.
 pub const MAX_BATCH: usize = 32;
 
+/// Fewer frames than this hardly take less time than as many.
+const LEAST_FULL_BATCH: usize = 4;
+
 /// One place to run batches, with buffers of its own.
 pub trait Lane: Send {
     /// A frame and what is asked of it.
@@ -417,9 +420,13 @@ impl<L: Lane> State<L> {
             return None;
         }
         let wanted = share.min(waiting);
-        // A lane runs as if it were full: what is nearly full now is better than what is half empty.
-        let smaller =
-            free().filter(|(_, slot)| slot.capacity <= wanted && 4 * slot.capacity >= 3 * wanted);
+        // A lane runs as if it were full, and decoders beside it are the slower the larger it is: what it leaves runs
+        // next, with what has come by then.
+        let smaller = free().filter(|(_, slot)| {
+            slot.capacity >= LEAST_FULL_BATCH
+                && slot.capacity <= wanted
+                && 7 * slot.capacity >= 4 * wanted
+        });
         let larger = free().filter(|(_, slot)| slot.capacity >= wanted);
         let best = smaller.max_by_key(|(_, slot)| slot.capacity);
         let (index, slot) = best.or_else(|| larger.min_by_key(|(_, slot)| slot.capacity))?;

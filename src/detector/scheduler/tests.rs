@@ -270,6 +270,46 @@ fn lanes_may_be_added_while_streams_run() {
 }
 
 #[test]
+fn from_four_frames_on_batches_are_full() {
+    let chosen = |capacities: &[usize], frames: usize| {
+        let (scheduler, _) = scheduler(capacities, None);
+        let seats = Arc::default();
+        let mut state = lock(&scheduler.state);
+        for number in 0..frames {
+            let seat = Seats::take(&seats, 1, Vec::new());
+            let place = Place { seat, frame: 0 };
+            state.waiting.push_back((place, number as u64));
+        }
+        // As many are expected to come together in the next batch.
+        state.crest = BATCHES_UNDER_WAY * frames;
+        let (slot, taken) = state.choose().unwrap();
+        state.waiting.clear();
+        (state.slots[slot].capacity, taken)
+    };
+    let lanes = [1, 2, 4, 8, 12, 16, 24, 32];
+    for (frames, lane, taken) in [
+        (1, 1, 1),
+        (2, 2, 2),
+        (3, 4, 3),
+        (4, 4, 4),
+        (5, 4, 4),
+        (7, 4, 4),
+        (8, 8, 8),
+        (11, 8, 8),
+        (15, 12, 12),
+        (23, 16, 16),
+        (31, 24, 24),
+        (32, 32, 32),
+    ] {
+        assert_eq!(chosen(&lanes, frames), (lane, taken), "{frames} frames");
+    }
+    // An engine with few sizes takes more than half at once.
+    assert_eq!(chosen(&[1, 16], 12), (16, 12));
+    assert_eq!(chosen(&[4, 16], 7), (4, 4));
+    assert_eq!(chosen(&[4, 16], 8), (16, 8));
+}
+
+#[test]
 fn lanes_of_one_bay_never_run_at_once() {
     let record = Arc::new(Record::default());
     let scheduler = Scheduler::default();
