@@ -1,6 +1,6 @@
 //! Frames that are being inspected, in the order in which they came, with the events between them. What is ready is
 //! taken out by a thread of the pad `src`, or, where there is no room for more, by the thread that brings frames: it
-//! would have to be woken anyway.
+//! would have to be woken anyway, and does all that it finds ready until it has brought its frame.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -89,6 +89,8 @@ enum Bringer {
     WaitsForRoom(usize),
     /// It was woken from that.
     Comes(usize),
+    /// It sends on what is ready, and looks for more before it leaves.
+    Stays,
 }
 
 struct State<F> {
@@ -175,6 +177,9 @@ impl<F: Inspectable> Lineup<F> {
         let mut state = lock(&self.state);
         state.open = true;
         state.flushing = false;
+        if state.bringer == Bringer::Stays {
+            state.bringer = Bringer::Away;
+        }
         state.flow = Ok(gst::FlowSuccess::Ok);
     }
 
@@ -222,9 +227,11 @@ impl<F: Inspectable> Lineup<F> {
     }
 
     /// Waits until fewer than `limit` frames are under way; the error, if downstream has failed. Instead there may be
-    /// something to send on, after which this is to be called again.
+    /// something to send on, after which this is to be called again. Who has brought a frame, or could not, calls
+    /// [`Lineup::before_leaving`].
     pub fn wait_for_room(&self, limit: usize) -> Result<Option<Sending<'_, F>>, gst::FlowError> {
         let mut state = lock(&self.state);
+        let stays = state.bringer == Bringer::Stays;
         loop {
             let is_full = state.frames() >= limit;
             let outcome = match state.flow {
@@ -234,7 +241,11 @@ impl<F: Inspectable> Lineup<F> {
                 Ok(_) => state.take_ready().map(|item| Ok(Some(item))),
             };
             if let Some(outcome) = outcome {
-                state.bringer = Bringer::Away;
+                state.bringer = match outcome {
+                    Ok(Some(_)) => Bringer::Stays,
+                    Ok(None) if stays => Bringer::Stays,
+                    _ => Bringer::Away,
+                };
                 self.release(state);
                 return outcome.map(|taken| taken.map(|taken| self.sending(taken)));
             }
@@ -242,6 +253,21 @@ impl<F: Inspectable> Lineup<F> {
             let woken = self.room.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Something to send on that has become ready while this thread sent and brought frames, after which this is to be
+    /// called again: what is left is for the thread of the pad, which would have to be woken.
+    pub fn before_leaving(&self) -> Option<Sending<'_, F>> {
+        let mut state = lock(&self.state);
+        if state.bringer != Bringer::Stays {
+            return None;
+        }
+        let taken = state.take_ready();
+        if taken.is_none() {
+            state.bringer = Bringer::Away;
+        }
+        self.release(state);
+        taken.map(|taken| self.sending(taken))
     }
 
     fn sending(&self, (item, flow): (Item<F>, Flow)) -> Sending<'_, F> {
@@ -285,6 +311,12 @@ impl<F: Inspectable> Lineup<F> {
     /// Waits until everything that came in has been pushed; false if it was let go instead.
     pub fn drain(&self) -> bool {
         let mut state = lock(&self.state);
+        if state.bringer == Bringer::Stays {
+            // It sends nothing on while it waits here.
+            state.bringer = Bringer::Away;
+            self.release(state);
+            state = lock(&self.state);
+        }
         loop {
             if !state.open || state.flushing {
                 return false;
@@ -402,6 +434,7 @@ impl<F: Inspectable> State<F> {
     fn is_for_bringer(&self) -> bool {
         match self.bringer {
             Bringer::Away => false,
+            Bringer::Stays => true,
             Bringer::WaitsForRoom(limit) | Bringer::Comes(limit) => self.frames() >= limit,
         }
     }

@@ -74,11 +74,15 @@ impl RsDetectNet {
                 self.send_item(sending);
             }
         }
-        let transit = self.take_in(buffer, ticket)?;
-        match limit {
-            0 | 1 => self.send_on(transit),
-            _ => self.lineup.push_frame(transit),
+        let taken_in = self.take_in(buffer, ticket);
+        if limit <= 1 {
+            return self.send_on(taken_in?);
         }
+        let flow = taken_in.and_then(|transit| self.lineup.push_frame(transit));
+        while let Some(sending) = self.lineup.before_leaving() {
+            self.send_item(sending);
+        }
+        flow
     }
 
     /// Decides what is to happen to a frame, and begins with it.

@@ -105,11 +105,16 @@ impl Stream {
         }
         let job = std::iter::once(number);
         let ticket = self.scheduler.submit(&self.seats, job, Vec::new());
-        self.lineup.push_frame(Frame {
+        let flow = self.lineup.push_frame(Frame {
             number,
             scheduler: Arc::clone(&self.scheduler),
             ticket: Some(ticket),
-        })
+        });
+        while let Some(sending) = self.lineup.before_leaving() {
+            self.by_bringer.fetch_add(1, Ordering::SeqCst);
+            self.send(sending);
+        }
+        flow
     }
 
     fn wait_for(&self, frames: u64) {
@@ -238,6 +243,57 @@ fn a_thread_without_room_sends_on_what_is_ready() {
     let by_bringers = streams.iter().map(|s| s.by_bringer.load(Ordering::SeqCst));
     let most = STREAMS.min(4) * FRAMES;
     assert!(by_bringers.sum::<usize>() as u64 > most / 2);
+}
+
+#[test]
+fn a_thread_that_had_no_room_brings_its_frame_before_it_sends_on_more() {
+    let scheduler = scheduler(&[1, 1], Duration::ZERO);
+    let stream = Stream::new(&scheduler);
+    let ready = |number| Frame {
+        number,
+        scheduler: Arc::clone(&scheduler),
+        ticket: None,
+    };
+    let number = |sending: &Sending<'_, Frame>| match &sending.item {
+        Item::Frame(frame) => frame.number,
+        Item::Event(event) => panic!("{event:?}"),
+    };
+    let sent = |mut sending: Sending<'_, Frame>| sending.at_work.flow = Ok(gst::FlowSuccess::Ok);
+    let lineup = &stream.lineup;
+    lineup.push_frame(ready(0)).unwrap();
+    lineup.push_frame(ready(1)).unwrap();
+    let first = lineup.wait_for_room(IN_FLIGHT).unwrap().unwrap();
+    assert_eq!(number(&first), 0);
+    sent(first);
+    assert!(lineup.wait_for_room(IN_FLIGHT).unwrap().is_none());
+    assert!(lock(&lineup.state).is_for_bringer());
+    lineup.push_frame(ready(2)).unwrap();
+    for expected in [1, 2] {
+        let more = lineup.before_leaving().unwrap();
+        assert_eq!(number(&more), expected);
+        sent(more);
+    }
+    assert!(lineup.before_leaving().is_none());
+    // What becomes ready from now on is for the thread of the pad, also when this one waits for all.
+    assert!(!lock(&lineup.state).is_for_bringer());
+    lineup.push_frame(ready(3)).unwrap();
+    lineup.push_frame(ready(4)).unwrap();
+    sent(lineup.wait_for_room(IN_FLIGHT).unwrap().unwrap());
+    with_taken_out(lineup, || assert!(lineup.drain()));
+    assert!(!lock(&lineup.state).is_for_bringer());
+}
+
+/// Has another thread take out what is there while `body` runs.
+fn with_taken_out(lineup: &Lineup<Frame>, body: impl FnOnce()) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while let Task::Send(mut sending) = lineup.next() {
+                sending.at_work.flow = Ok(gst::FlowSuccess::Ok);
+            }
+        });
+        body();
+        lineup.close();
+    });
 }
 
 #[test]
