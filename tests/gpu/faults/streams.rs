@@ -350,6 +350,9 @@ fn pads_that_are_released_and_unlinked_while_the_gpu_works_leave_nothing_behind(
         // All batches are prepared at the start, so that nothing of the model grows later.
         let detector = format!("{detector} max-in-flight=4 batch-size=2");
         let video = stream(&detector, &frames[0]);
+        // The rounds begin with the model loaded.
+        push(&video, &frames[0]).unwrap();
+        video.sink.wait_for_frames(1);
         let context = Context::primary(0).unwrap();
         let ended = AtomicBool::new(false);
         let mut settled = 0;
