@@ -52,8 +52,10 @@ impl Files {
     }
 }
 
-fn is_device(kind: &str) -> bool {
-    kind.starts_with("/dev/")
+/// What a GPU's driver opens: devices, and sockets, which without a GPU there are none of. These go up and down by
+/// twos, and are taken for two of each thread that has waited for the GPU.
+fn is_of_driver(kind: &str) -> bool {
+    kind.starts_with("/dev/") || kind == "socket"
 }
 
 /// Gives all threads one heap, of which [`allocated`] tells.
@@ -87,8 +89,8 @@ impl fmt::Display for Reading {
             "{:9.2} {:8.1} {:6} {:7} {:7} {gpu:>7} {:7.1}",
             self.allocated,
             self.resident,
-            self.files.number(|kind| !is_device(kind)),
-            self.files.number(is_device),
+            self.files.number(|kind| !is_of_driver(kind)),
+            self.files.number(is_of_driver),
             self.threads,
             self.delay.as_secs_f64() * 1000.0
         )?;
@@ -134,13 +136,13 @@ impl Growth {
             ("MiB resident", of(&|r| r.resident), 32.0),
             (
                 "files",
-                of(&|r| r.files.number(|kind| !is_device(kind))),
+                of(&|r| r.files.number(|kind| !is_of_driver(kind))),
                 0.0,
             ),
             (
-                "files of devices",
-                of(&|r| r.files.number(is_device)),
-                // They were seen to go up and down by twos; two for each camera's thread are taken for the driver's.
+                "files of the driver",
+                of(&|r| r.files.number(is_of_driver)),
+                // Which threads have waited so far changes at random.
                 2.0 * self.cameras as f64,
             ),
             ("threads", of(&|r| r.threads), 0.0),

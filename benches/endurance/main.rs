@@ -94,7 +94,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
     let mut tally = Tally::default();
     let mut growth = Growth::new(options.cameras);
     println!(
-        "   time cameras   frames  faults  heap MiB  RSS MiB  files devices threads GPU MiB  p99 ms  SM % dec %"
+        "   time cameras   frames  faults  heap MiB  RSS MiB  files  driver threads GPU MiB  p99 ms  SM % dec %"
     );
     let begin = Instant::now();
     let all = Duration::from_secs_f64(options.minutes * 60.0);
