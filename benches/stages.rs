@@ -206,10 +206,11 @@ fn attach(bencher: Bencher, objects: usize) {
         height: HEIGHT as u32,
         ..FrameFacts::default()
     };
+    let mut regions = roi::Regions::default();
     bencher
         .with_inputs(gst::Buffer::new)
         .bench_local_values(|mut buffer| {
-            roi::attach(buffer.make_mut(), &facts, None, &detections, &labels);
+            regions.attach(buffer.make_mut(), &facts, None, &detections, &labels);
             buffer
         });
 }

@@ -9,11 +9,11 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::OnceLock;
 
-use gst::glib;
 use gst::glib::ffi::{GFALSE, GQuark, gboolean};
 use gst::glib::translate::IntoGlib;
 
 use super::message::FrameFacts;
+use super::quarks::LabelQuarks;
 use crate::detection::Detection;
 use crate::dynamic_library::DynamicLibrary;
 use crate::model::Labels;
@@ -113,8 +113,7 @@ unsafe fn function<T: Copy>(library: &DynamicLibrary, name: &str) -> Result<T, A
 /// Attaches relation metas to the buffers of one stream.
 pub struct Analytics {
     library: &'static Library,
-    /// By class; quarks are never freed, so each label becomes one once.
-    quarks: Vec<Option<glib::Quark>>,
+    labels: LabelQuarks,
     tracks: HashMap<u64, Seen>,
 }
 
@@ -129,7 +128,7 @@ impl Analytics {
     pub fn new(library: &'static Library) -> Self {
         Self {
             library,
-            quarks: Vec::new(),
+            labels: LabelQuarks::default(),
             tracks: HashMap::new(),
         }
     }
@@ -154,7 +153,7 @@ impl Analytics {
             return;
         }
         for detection in detections {
-            let quark = self.quark(detection.class_id, labels).into_glib();
+            let quark = self.labels.of(detection.class_id, labels).into_glib();
             let (x, y, width, height) = detection
                 .bounding_box
                 .covering_pixels(facts.width, facts.height);
@@ -194,14 +193,6 @@ impl Analytics {
                 (self.library.set_relation)(meta, RELATE_TO, detection, entry.id);
             }
         }
-    }
-
-    fn quark(&mut self, class_id: u32, labels: &Labels) -> glib::Quark {
-        let class = class_id as usize;
-        if self.quarks.len() <= class {
-            self.quarks.resize(class + 1, None);
-        }
-        *self.quarks[class].get_or_insert_with(|| glib::Quark::from_str(labels.get(class_id)))
     }
 
     /// When the object was seen; running time goes back in a seek, and what was seen before it with it. In a frame

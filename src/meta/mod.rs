@@ -6,6 +6,7 @@ pub mod frame;
 pub mod json;
 pub mod message;
 pub mod nvds;
+mod quarks;
 pub mod roi;
 
 use std::sync::Once;
@@ -15,6 +16,7 @@ use gst::meta::CustomMeta;
 use self::analytics::{Analytics, AnalyticsMissing};
 use self::message::FrameFacts;
 use self::nvds::{DeepStreamError, NvDs};
+use self::roi::Regions;
 use crate::detection::Detection;
 use crate::model::Labels;
 
@@ -59,7 +61,7 @@ fn register_custom(name: &str, once: &Once) {
 pub struct Metadata {
     /// Whether anything is attached at all.
     any: bool,
-    roi: bool,
+    regions: Option<Regions>,
     analytics: Option<Analytics>,
     nvds: Option<NvDs>,
 }
@@ -81,7 +83,9 @@ impl Metadata {
         self.analytics =
             analytics.map(|library| earlier.unwrap_or_else(|| Analytics::new(library)));
         self.any = kinds != Kinds::Only(Choice::default());
-        self.roi = matches!(kinds, Kinds::Auto | Kinds::Only(Choice { roi: true, .. }));
+        let roi = matches!(kinds, Kinds::Auto | Kinds::Only(Choice { roi: true, .. }));
+        let earlier = self.regions.take();
+        self.regions = roi.then(|| earlier.unwrap_or_default());
         self.nvds = nvds;
         Ok(())
     }
@@ -94,7 +98,7 @@ impl Metadata {
         detections: &[Vec<Detection>],
     ) -> bool {
         let found = detections.iter().any(|found| !found.is_empty());
-        found && (self.roi || self.analytics.is_some())
+        found && (self.regions.is_some() || self.analytics.is_some())
             || self.any && frame::applies_to(facts)
             || self.nvds.is_some_and(|nvds| nvds.applies_to(buffer))
     }
@@ -111,11 +115,11 @@ impl Metadata {
         if self.any && frame::applies_to(facts) {
             frame::attach(buffer, facts);
         }
-        if self.roi {
+        if let Some(regions) = &mut self.regions {
             let batched = detections.len() > 1;
             for (index, found) in detections.iter().enumerate() {
                 let batch_id = batched.then_some(index as u32);
-                roi::attach(buffer, facts, batch_id, found, labels);
+                regions.attach(buffer, facts, batch_id, found, labels);
             }
         }
         if let (Some(analytics), [found]) = (&mut self.analytics, detections)

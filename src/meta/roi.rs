@@ -4,13 +4,28 @@
 //! expects the object in a frame that was not inspected.
 
 use gst::glib;
+use gst::glib::translate::IntoGlib;
+use gst::prelude::*;
 use gst_video::VideoRegionOfInterestMeta;
 
 use super::message::FrameFacts;
+use super::quarks::LabelQuarks;
 use crate::detection::{BoundingBox, Detection, OrientedBox};
 use crate::model::Labels;
 
 const PARAMETER: &str = "detection";
+
+/// The fields that every parameter has.
+const FIELDS: [&str; 8] = [
+    "label_id",
+    "confidence",
+    "x_min",
+    "y_min",
+    "x_max",
+    "y_max",
+    "frame_width",
+    "frame_height",
+];
 
 /// A detection read back from a buffer, with its label.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,48 +42,140 @@ pub struct LabeledDetection {
     pub predicted: bool,
 }
 
-/// Attaches the detections of a frame; `batch_id` tells the frames of a batched buffer apart.
-pub fn attach(
-    buffer: &mut gst::BufferRef,
-    facts: &FrameFacts<'_>,
-    batch_id: Option<u32>,
-    detections: &[Detection],
-    labels: &Labels,
+/// Attaches regions of interest to the buffers of one stream.
+pub struct Regions {
+    labels: LabelQuarks,
+    /// A parameter with all fields that every one has.
+    parameter: gst::Structure,
+    /// The names of these, in the same order: to look one up takes a lock that all threads of the process share.
+    fields: [glib::Quark; FIELDS.len()],
+}
+
+impl Default for Regions {
+    fn default() -> Self {
+        let fields = FIELDS.map(glib::Quark::from_str);
+        let mut parameter = gst::Structure::new_empty(PARAMETER);
+        let [
+            label_id,
+            confidence,
+            x_min,
+            y_min,
+            x_max,
+            y_max,
+            frame_width,
+            frame_height,
+        ] = fields;
+        for field in [label_id, frame_width, frame_height] {
+            set(&mut parameter, field, 0);
+        }
+        for field in [confidence, x_min, y_min, x_max, y_max] {
+            set(&mut parameter, field, 0.0);
+        }
+        Self {
+            labels: LabelQuarks::default(),
+            parameter,
+            fields,
+        }
+    }
+}
+
+/// The one way to set a field whose name is not looked up that there is before GStreamer 1.26.
+#[expect(deprecated, reason = "what replaces it looks the name up before 1.26")]
+fn set(
+    parameter: &mut gst::StructureRef,
+    field: glib::Quark,
+    value: impl Into<glib::Value> + Send,
 ) {
-    let (frame_width, frame_height) = (facts.width, facts.height);
-    let frame = batch_id.unwrap_or(0) as usize;
-    for (index, detection) in detections.iter().enumerate() {
+    parameter.set_by_quark(field, value);
+}
+
+impl Regions {
+    /// Attaches the detections of a frame; `batch_id` tells the frames of a batched buffer apart.
+    pub fn attach(
+        &mut self,
+        buffer: &mut gst::BufferRef,
+        facts: &FrameFacts<'_>,
+        batch_id: Option<u32>,
+        detections: &[Detection],
+        labels: &Labels,
+    ) {
+        let frame = batch_id.unwrap_or(0) as usize;
+        for (index, detection) in detections.iter().enumerate() {
+            let mut parameter = self.parameter(facts, detection);
+            let hash = facts.object_hash(frame, index).map(glib::Bytes::from);
+            parameter.set_if_some("object_id", detection.object_id.map(|id| id as i64));
+            parameter.set_if_some("batch_id", batch_id.map(|id| id as i32));
+            parameter.set_if_some("repeated", facts.repeated.then_some(true));
+            parameter.set_if_some("predicted", facts.predicted.then_some(true));
+            parameter.set_if_some("hash", hash);
+            if let Some(OrientedBox { rectangle, angle }) = detection.oriented {
+                parameter.set("oriented_x", f64::from(rectangle.x));
+                parameter.set("oriented_y", f64::from(rectangle.y));
+                parameter.set("oriented_w", f64::from(rectangle.width));
+                parameter.set("oriented_h", f64::from(rectangle.height));
+                parameter.set("oriented_angle", f64::from(angle));
+            }
+            let label = self.labels.of(detection.class_id, labels);
+            let region = detection
+                .bounding_box
+                .covering_pixels(facts.width, facts.height);
+            let mut meta = add(buffer, label, region);
+            meta.add_param(parameter);
+        }
+    }
+
+    /// What every parameter says.
+    fn parameter(&self, facts: &FrameFacts<'_>, detection: &Detection) -> gst::Structure {
+        let mut parameter = self.parameter.clone();
+        let [
+            label_id,
+            confidence,
+            x_min,
+            y_min,
+            x_max,
+            y_max,
+            frame_width,
+            frame_height,
+        ] = self.fields;
         let bounding_box = detection.bounding_box;
-        let rectangle = bounding_box.covering_pixels(frame_width, frame_height);
-        let mut meta =
-            VideoRegionOfInterestMeta::add(buffer, labels.get(detection.class_id), rectangle);
-        let (width, height) = (f64::from(frame_width), f64::from(frame_height));
-        let parameter = gst::Structure::builder(PARAMETER)
-            .field("label_id", detection.class_id as i32)
-            .field("confidence", f64::from(detection.confidence))
-            .field("x_min", f64::from(bounding_box.x) / width)
-            .field("y_min", f64::from(bounding_box.y) / height)
-            .field("x_max", f64::from(bounding_box.right()) / width)
-            .field("y_max", f64::from(bounding_box.bottom()) / height)
-            .field("frame_width", frame_width as i32)
-            .field("frame_height", frame_height as i32);
-        let parameter = parameter
-            .field_if_some("object_id", detection.object_id.map(|id| id as i64))
-            .field_if_some("batch_id", batch_id.map(|id| id as i32))
-            .field_if_some("repeated", facts.repeated.then_some(true))
-            .field_if_some("predicted", facts.predicted.then_some(true));
-        let hash = facts.object_hash(frame, index).map(glib::Bytes::from);
-        let parameter = parameter.field_if_some("hash", hash);
-        let parameter = match detection.oriented {
-            Some(OrientedBox { rectangle, angle }) => parameter
-                .field("oriented_x", f64::from(rectangle.x))
-                .field("oriented_y", f64::from(rectangle.y))
-                .field("oriented_w", f64::from(rectangle.width))
-                .field("oriented_h", f64::from(rectangle.height))
-                .field("oriented_angle", f64::from(angle)),
-            None => parameter,
-        };
-        meta.add_param(parameter.build());
+        let (width, height) = (f64::from(facts.width), f64::from(facts.height));
+        for (field, value) in [
+            (confidence, f64::from(detection.confidence)),
+            (x_min, f64::from(bounding_box.x) / width),
+            (y_min, f64::from(bounding_box.y) / height),
+            (x_max, f64::from(bounding_box.right()) / width),
+            (y_max, f64::from(bounding_box.bottom()) / height),
+        ] {
+            set(&mut parameter, field, value);
+        }
+        for (field, value) in [
+            (label_id, detection.class_id),
+            (frame_width, facts.width),
+            (frame_height, facts.height),
+        ] {
+            set(&mut parameter, field, value as i32);
+        }
+        parameter
+    }
+}
+
+/// As `VideoRegionOfInterestMeta::add`, for a type whose name is not looked up.
+fn add(
+    buffer: &mut gst::BufferRef,
+    roi_type: glib::Quark,
+    (x, y, width, height): (u32, u32, u32, u32),
+) -> gst::MetaRefMut<'_, VideoRegionOfInterestMeta, gst::meta::Standalone> {
+    // SAFETY: the buffer is borrowed for writing as long as the meta, which the call adds, and cannot fail to.
+    unsafe {
+        let meta = gst_video::ffi::gst_buffer_add_video_region_of_interest_meta_id(
+            buffer.as_mut_ptr(),
+            roi_type.into_glib(),
+            x,
+            y,
+            width,
+            height,
+        );
+        VideoRegionOfInterestMeta::from_mut_ptr(buffer, meta)
     }
 }
 
@@ -152,7 +259,8 @@ mod tests {
             height: 480,
             ..FrameFacts::default()
         };
-        attach(buffer.get_mut().unwrap(), &facts, None, &given, &labels);
+        let mut regions = Regions::default();
+        regions.attach(buffer.get_mut().unwrap(), &facts, None, &given, &labels);
         let read = detections(&buffer);
         assert_eq!(read.len(), 2);
         for (read, given) in read.iter().zip(given) {
