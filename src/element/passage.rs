@@ -305,13 +305,13 @@ impl RsDetectNet {
         Ok(shown)
     }
 
-    /// One round of the thread of the pad `src`.
-    fn send_next(&self) {
-        match self.lineup.next() {
-            Task::Send(sending) => self.send_item(sending),
-            Task::Attend(duty, called) => duty.attend(called),
-            Task::End => {
-                let _ = self.src_pad.pause_task();
+    /// What the thread of the pad `src` does until the pad is deactivated.
+    fn send_all(&self) {
+        loop {
+            match self.lineup.next() {
+                Task::Send(sending) => self.send_item(sending),
+                Task::Attend(duty, called) => duty.attend(called),
+                Task::End => break,
             }
         }
     }
@@ -328,15 +328,15 @@ impl RsDetectNet {
     fn start_sending(&self) -> Result<(), glib::BoolError> {
         let element = self.obj().downgrade();
         self.src_pad.start_task(move || {
+            // Once for the whole stream: this takes a lock of all threads of the process.
             if let Some(element) = element.upgrade() {
-                let this = element.imp();
                 Self::catch_panic_pad_function(
                     Some(element.upcast_ref()),
                     || (),
-                    |_| {
-                        this.send_next();
-                    },
+                    |this| this.send_all(),
                 );
+                // Also after a panic, which would be told again and again.
+                let _ = element.imp().src_pad.pause_task();
             }
         })
     }
