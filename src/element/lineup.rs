@@ -1,6 +1,6 @@
 //! Frames that are being inspected, in the order in which they came, with the events between them. What is ready is
 //! taken out by a thread of the pad `src`, or, where there is no room for more, by the thread that brings frames: it
-//! would have to be woken anyway, and does all that it finds ready until it has brought its frame.
+//! would have to be woken anyway, and does all that it finds ready before the frame that it brings.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -256,13 +256,18 @@ impl<F: Inspectable> Lineup<F> {
     }
 
     /// Something to send on that has become ready while this thread sent and brought frames, after which this is to be
-    /// called again: what is left is for the thread of the pad, which would have to be woken.
+    /// called again: what is left is for the thread of the pad, which would have to be woken. That has to be the frame
+    /// that this thread has brought: where downstream takes as long as the inspection, the line would run empty, and
+    /// the engine would wait for downstream and downstream for the engine.
     pub fn before_leaving(&self) -> Option<Sending<'_, F>> {
         let mut state = lock(&self.state);
         if state.bringer != Bringer::Stays {
             return None;
         }
-        let taken = state.take_ready();
+        let taken = match state.frames() {
+            0 | 1 => None,
+            _ => state.take_ready(),
+        };
         if taken.is_none() {
             state.bringer = Bringer::Away;
         }
