@@ -206,3 +206,72 @@ fn a_released_pad_gives_back_what_it_used_though_nobody_reads_the_bus() {
             .is_some()
     );
 }
+
+/// What becomes of the threads of a pad, by its name.
+fn thread_of(pad: &str, message: &gst::Message) -> Option<gst::StreamStatusType> {
+    let gst::MessageView::StreamStatus(status) = message.view() else {
+        return None;
+    };
+    let is_its = message.src().is_some_and(|source| source.name() == pad);
+    is_its.then(|| status.get().0)
+}
+
+fn wait_for_the_end_of_the_thread_of(pad: &str, bus: &gst::Bus) {
+    let start = Instant::now();
+    while start.elapsed() < LONG {
+        let status = [gst::MessageType::StreamStatus];
+        let message = bus.timed_pop_filtered(gst::ClockTime::from_mseconds(100), &status);
+        let told = message.and_then(|message| thread_of(pad, &message));
+        if told == Some(gst::StreamStatusType::Leave) {
+            return;
+        }
+    }
+    panic!("nobody told that the thread of {pad} has ended");
+}
+
+#[test]
+fn the_bus_tells_the_end_of_a_thread_also_where_nobody_else_holds_its_pad() {
+    for name in PADS {
+        let element = colors_element("colors-ssd.onnx").build().unwrap();
+        let mut harness = video_harness(&element);
+        let bus = listen(&element);
+        let gate = Gate::new();
+        let pad = element.request_pad_simple(name).unwrap();
+        pad.link(&gate.pad).unwrap();
+        harness.push_and_pull(frame(0)).unwrap();
+        gate.wait_for_a_push();
+        element.release_request_pad(&pad);
+        drop(pad);
+        // Messages hold the pad as well.
+        while bus.pop().is_some() {}
+        gate.say(gst::FlowReturn::Ok);
+        wait_for_the_end_of_the_thread_of(name, &bus);
+    }
+}
+
+#[test]
+fn a_pad_that_is_released_while_its_thread_starts_leaves_no_thread_behind() {
+    for name in PADS {
+        let element = colors_element("colors-ssd.onnx").build().unwrap();
+        let pad = element.request_pad_simple(name).unwrap();
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        let (starts, is_starting) = channel();
+        let starts = Mutex::new(starts);
+        bus.set_sync_handler(move |_, message| {
+            if thread_of(name, message) == Some(gst::StreamStatusType::Create) {
+                starts.lock().unwrap().send(()).unwrap();
+                // For the release to come first.
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            gst::BusSyncReply::Pass
+        });
+        std::thread::scope(|scope| {
+            scope.spawn(|| element.set_state(gst::State::Paused).unwrap());
+            is_starting.recv_timeout(LONG).unwrap();
+            element.release_request_pad(&pad);
+        });
+        wait_for_the_end_of_the_thread_of(name, &bus);
+        element.set_state(gst::State::Null).unwrap();
+    }
+}

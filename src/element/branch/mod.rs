@@ -153,20 +153,24 @@ impl<W: Worker> Stream for Branch<W> {
             }
         };
         let left = status(gst::StreamStatusType::Leave);
-        let task = gst::Task::builder(move |_| {
-            if let Some(entry) = queue.next() {
-                let taken = lock(&pusher).take();
-                if let Some(mut taken) = taken {
-                    taken.handle(entry);
-                    *lock(&pusher) = Some(taken);
-                }
+        let task = gst::Task::builder(move |task| {
+            let Some(entry) = queue.next() else {
+                // Whoever closed the queue may have come before this was started, and stopped nothing.
+                let _ = task.stop();
+                return;
+            };
+            let taken = lock(&pusher).take();
+            if let Some(mut taken) = taken {
+                taken.handle(entry);
+                *lock(&pusher) = Some(taken);
             }
         })
         .enter_callback(status(gst::StreamStatusType::Enter))
         .leave_callback(move |task| {
             let ended = lock(&ending).take();
-            drop(ended);
+            // The message is from the pad, which may live by this alone.
             left(task);
+            drop(ended);
         })
         .build();
         // The element's change of state and the request of a pad may both activate it.
