@@ -18,13 +18,13 @@ const PARAMETER: &str = "detection";
 /// The fields that every parameter has.
 const FIELDS: [&str; 8] = [
     "label_id",
+    "frame_width",
+    "frame_height",
     "confidence",
     "x_min",
     "y_min",
     "x_max",
     "y_max",
-    "frame_width",
-    "frame_height",
 ];
 
 /// A detection read back from a buffer, with its label.
@@ -55,27 +55,31 @@ impl Default for Regions {
     fn default() -> Self {
         let fields = FIELDS.map(glib::Quark::from_str);
         let mut parameter = gst::Structure::new_empty(PARAMETER);
-        let [
-            label_id,
-            confidence,
-            x_min,
-            y_min,
-            x_max,
-            y_max,
-            frame_width,
-            frame_height,
-        ] = fields;
-        for field in [label_id, frame_width, frame_height] {
-            set(&mut parameter, field, 0);
-        }
-        for field in [confidence, x_min, y_min, x_max, y_max] {
-            set(&mut parameter, field, 0.0);
-        }
+        fill(&mut parameter, fields, [0; 3], [0.0; 5]);
         Self {
             labels: LabelQuarks::default(),
             parameter,
             fields,
         }
+    }
+}
+
+/// Sets [`FIELDS`]: the integers among them, and the numbers.
+fn fill(
+    parameter: &mut gst::StructureRef,
+    fields: [glib::Quark; FIELDS.len()],
+    integers: [i32; 3],
+    numbers: [f64; 5],
+) {
+    let [label_id, frame_width, frame_height, numbered @ ..] = fields;
+    for (field, integer) in [label_id, frame_width, frame_height]
+        .into_iter()
+        .zip(integers)
+    {
+        set(parameter, field, integer);
+    }
+    for (field, number) in numbered.into_iter().zip(numbers) {
+        set(parameter, field, number);
     }
 }
 
@@ -127,34 +131,17 @@ impl Regions {
     /// What every parameter says.
     fn parameter(&self, facts: &FrameFacts<'_>, detection: &Detection) -> gst::Structure {
         let mut parameter = self.parameter.clone();
-        let [
-            label_id,
-            confidence,
-            x_min,
-            y_min,
-            x_max,
-            y_max,
-            frame_width,
-            frame_height,
-        ] = self.fields;
+        let integers = [detection.class_id, facts.width, facts.height].map(|value| value as i32);
         let bounding_box = detection.bounding_box;
         let (width, height) = (f64::from(facts.width), f64::from(facts.height));
-        for (field, value) in [
-            (confidence, f64::from(detection.confidence)),
-            (x_min, f64::from(bounding_box.x) / width),
-            (y_min, f64::from(bounding_box.y) / height),
-            (x_max, f64::from(bounding_box.right()) / width),
-            (y_max, f64::from(bounding_box.bottom()) / height),
-        ] {
-            set(&mut parameter, field, value);
-        }
-        for (field, value) in [
-            (label_id, detection.class_id),
-            (frame_width, facts.width),
-            (frame_height, facts.height),
-        ] {
-            set(&mut parameter, field, value as i32);
-        }
+        let numbers = [
+            f64::from(detection.confidence),
+            f64::from(bounding_box.x) / width,
+            f64::from(bounding_box.y) / height,
+            f64::from(bounding_box.right()) / width,
+            f64::from(bounding_box.bottom()) / height,
+        ];
+        fill(&mut parameter, self.fields, integers, numbers);
         parameter
     }
 }
