@@ -273,5 +273,7 @@ fn a_pad_that_is_released_while_its_thread_starts_leaves_no_thread_behind() {
         });
         wait_for_the_end_of_the_thread_of(name, &bus);
         element.set_state(gst::State::Null).unwrap();
+        // Its messages hold the element, which holds it.
+        element.set_bus(None);
     }
 }
