@@ -52,8 +52,8 @@ impl Files {
     }
 }
 
-/// What a GPU's driver opens: devices, and sockets, which without a GPU there are none of. These go up and down by
-/// twos, and are taken for two of each thread that has waited for the GPU.
+/// What a GPU's driver opens: devices, and sockets beside two for each camera. With a GPU these go up and down by twos,
+/// and are taken for two of each thread that has waited for it.
 fn is_of_driver(kind: &str) -> bool {
     kind.starts_with("/dev/") || kind == "socket"
 }
