@@ -22,7 +22,8 @@ fn entries(folder: &str) -> std::io::Result<f64> {
     Ok(std::fs::read_dir(folder)?.count() as f64)
 }
 
-/// Open files by what they are: `/dev/nvidia0`, `socket:`, `anon_inode:[eventfd]`.
+/// Open files by what they are: `/dev/nvidia0`, `socket`, `anon_inode:[eventfd]`. Sockets and pipes are links to a number
+/// in brackets.
 struct Files(BTreeMap<String, usize>);
 
 impl Files {
@@ -32,14 +33,10 @@ impl Files {
             // The folder itself was open as well.
             if let Ok(target) = std::fs::read_link(file.path()) {
                 let target = target.to_string_lossy().into_owned();
-                // What has no name has a number in brackets.
-                let kind = target.split_once(":[").filter(|(_, number)| {
-                    number
-                        .trim_end_matches(']')
-                        .bytes()
-                        .all(|c| c.is_ascii_digit())
-                });
-                let kind = kind.map_or(target.as_str(), |(kind, _)| kind).to_owned();
+                let kind = match target.split_once(":[") {
+                    Some((kind, _)) if kind != "anon_inode" => kind.to_owned(),
+                    _ => target,
+                };
                 *kinds.entry(kind).or_default() += 1;
             }
         }

@@ -367,13 +367,11 @@ fn pads_that_are_released_and_unlinked_while_the_gpu_works_leave_nothing_behind(
             for round in 0..ROUNDS {
                 disturb(&video, round);
                 if round % (ROUNDS / 8) == 0 {
-                    println!(
-                        "{} KiB free before round {round}",
-                        free_memory(&context) >> 10
-                    );
-                }
-                if round == ROUNDS / 4 {
-                    settled = free_memory(&context);
+                    let free = free_memory(&context);
+                    println!("{} KiB free after round {round}", free >> 10);
+                    if round == ROUNDS / 4 {
+                        settled = free;
+                    }
                 }
                 if begin.elapsed() > Duration::from_secs(60) {
                     println!("only {round} rounds");
