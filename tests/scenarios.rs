@@ -181,8 +181,7 @@ impl Player {
 
     fn release(&self, (pad, sink): (gst::Pad, gst::Element)) {
         self.element.release_request_pad(&pad);
-        self.pipeline.remove(&sink).unwrap();
-        sink.set_state(gst::State::Null).unwrap();
+        take_out(&self.pipeline, &sink);
     }
 }
 

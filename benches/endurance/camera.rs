@@ -262,11 +262,7 @@ impl Camera {
         if let Some(feeder) = self.feeder.take() {
             feeder.join().map_err(|_| "a feeder panicked")?;
         }
-        if let Some((pad, sink)) = self.listener.take() {
-            self.element.release_request_pad(&pad);
-            self.pipeline.remove(&sink)?;
-            sink.set_state(gst::State::Null)?;
-        }
+        self.stop_listening()?;
         // The counters stay until the next start.
         self.pipeline.set_state(gst::State::Ready)?;
         let stats: gst::Structure = self.element.property("stats");
@@ -356,6 +352,8 @@ impl Camera {
     pub fn stop_listening(&mut self) -> Result<()> {
         if let Some((pad, sink)) = self.listener.take() {
             self.element.release_request_pad(&pad);
+            // A change of the pipeline's state that is under way would start it again after it has left.
+            sink.set_locked_state(true);
             self.pipeline.remove(&sink)?;
             sink.set_state(gst::State::Null)?;
         }

@@ -8,7 +8,7 @@ use gst::prelude::*;
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 
-use crate::common::assert_adds_up;
+use crate::common::{assert_adds_up, take_out};
 
 pub struct Chaos {
     pub source: gst_app::AppSrc,
@@ -76,8 +76,7 @@ impl Chaos {
     fn release_a_branch(&mut self) {
         if let Some((pad, sink)) = self.branches.pop() {
             self.element.release_request_pad(&pad);
-            self.pipeline.remove(&sink).unwrap();
-            sink.set_state(gst::State::Null).unwrap();
+            take_out(&self.pipeline, &sink);
         }
     }
 

@@ -276,6 +276,14 @@ pub fn detect_one(element: &gst::Element, sample: &gst::Sample) -> Vec<LabeledDe
     gstrsdetectnet::detections(&buffer)
 }
 
+/// Takes an element out of a pipeline for good. A change of the pipeline's state that is under way on another thread
+/// would start one again that has left, were its state not locked.
+pub fn take_out(pipeline: &gst::Pipeline, element: &gst::Element) {
+    element.set_locked_state(true);
+    pipeline.remove(element).unwrap();
+    element.set_state(gst::State::Null).unwrap();
+}
+
 /// Asserts that every frame that came in has become something, once none is under way.
 pub fn assert_adds_up(element: &gst::Element) {
     let stats = gstrsdetectnet::stats(element).unwrap();
