@@ -212,13 +212,14 @@ fn a_start_is_told_in_fifteen_lines_at_most_and_nothing_twice() {
 }
 
 /// The milliseconds that GStreamer's tracer of latencies gives: of the element, and of the whole pipeline, in which the
-/// sink takes 20 ms for a frame.
+/// sink takes [`SINK`] for a frame.
 fn traced(max_in_flight: u32) -> (Vec<f64>, Vec<f64>) {
     let folder = plugin_folder();
     let detector = common::programs::detector();
     let pipeline = format!(
         "-q videotestsrc num-buffers={FRAMES} ! {detector} max-in-flight={max_in_flight} \
-         ! identity sleep-time=20000 ! fakesink sync=false"
+         ! identity sleep-time={} ! fakesink sync=false",
+        SINK * 1000.0
     );
     let output = tool("gst-launch-1.0", folder.path())
         .args(pipeline.split_whitespace())
@@ -242,7 +243,10 @@ fn traced(max_in_flight: u32) -> (Vec<f64>, Vec<f64>) {
     )
 }
 
-const FRAMES: usize = 20;
+const FRAMES: usize = 12;
+
+/// Milliseconds; longer than an inspection on a machine that does much else.
+const SINK: f64 = 100.0;
 
 #[test]
 fn the_tracer_of_latencies_sees_how_long_frames_were_in_the_element() {
@@ -251,7 +255,7 @@ fn the_tracer_of_latencies_sees_how_long_frames_were_in_the_element() {
         times.sort_by(f64::total_cmp);
         times[FRAMES / 2]
     };
-    for (limit, waiting) in [(1, 0.0), (4, 3.0 * 20.0)] {
+    for (limit, waiting) in [(1, 0.0), (4, 3.0 * SINK)] {
         let (element, pipeline) = traced(limit);
         let (element, pipeline) = (median(element), median(pipeline));
         println!("max-in-flight={limit}: {element:.1} of {pipeline:.1} ms");
@@ -259,7 +263,7 @@ fn the_tracer_of_latencies_sees_how_long_frames_were_in_the_element() {
         assert!(element >= waiting, "{element} ms");
         // Nobody but the sink takes the rest.
         assert!(
-            (20.0..80.0).contains(&(pipeline - element)),
+            (SINK..2.0 * SINK).contains(&(pipeline - element)),
             "{element} of {pipeline} ms"
         );
     }
