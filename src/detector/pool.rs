@@ -3,17 +3,23 @@
 //! A lone stream runs the network on all threads at once. Several streams run it side by side, each on its share of the
 //! threads: that needs no coordination within the network, and is faster in total. Never does more work run at
 //! once than there are threads.
+//!
+//! Side by side it runs on workers of its own, one for each copy, which go from frame to frame: each stays on a processor.
+//! Were the streams to take turns on their own threads, the one that is woken would often share a processor with another
+//! while a third falls idle (2 processors, 4 streams: a tenth less).
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use rayon_core::{ThreadPool, ThreadPoolBuilder};
+
 use super::growth::Growth;
 use super::host::HostDetector;
 use super::recognized::Recognized;
 use super::sharing::Streams;
-use super::{DetectError, DetectorOptions, Doubt, LoadError, LoadProgress, Timings};
+use super::{CAT, DetectError, DetectorOptions, Doubt, LoadError, LoadProgress, Timings};
 use crate::decode::Selection;
 use crate::detection::Detection;
 use crate::engine::onnxruntime::threads;
@@ -52,6 +58,8 @@ struct State<D> {
     /// How many copies there are besides the wide one, and which set of them is the latest.
     copies: usize,
     set: usize,
+    /// As many as there are copies in this set; None where there could be none.
+    workers: Option<Arc<ThreadPool>>,
     /// Threads of the copies that are in use.
     busy: usize,
     waiting: VecDeque<Arc<Condvar>>,
@@ -127,7 +135,7 @@ impl HostModel {
                     }
                     narrow.push(Box::new(HostDetector::load(&options, &doubt)?));
                 }
-                desks.replace(narrow);
+                desks.replace(narrow, workers(copies));
                 Ok(true)
             }
         });
@@ -145,12 +153,36 @@ impl HostModel {
         selection: &Selection,
         detections: &mut Vec<Detection>,
     ) -> Result<Timings, DetectError> {
-        let waiting = profiler::range(c"wait");
-        let mut turn = self.desks.turn();
-        drop(waiting);
-        match &mut turn.copy {
-            Some(detector) => detector.detect(frame, selection, detections),
-            None => Ok(Timings::default()),
+        let mut inspect = || {
+            let waiting = profiler::range(c"wait");
+            let mut turn = self.desks.turn();
+            drop(waiting);
+            match &mut turn.copy {
+                Some(detector) => detector.detect(frame, selection, detections),
+                None => Ok(Timings::default()),
+            }
+        };
+        match self.desks.workers() {
+            Some(workers) => {
+                let _waiting = profiler::range(c"wait");
+                workers.install(inspect)
+            }
+            None => inspect(),
+        }
+    }
+}
+
+/// So many threads that wait for work.
+fn workers(number: usize) -> Option<Arc<ThreadPool>> {
+    let workers = ThreadPoolBuilder::new()
+        .num_threads(number)
+        .thread_name(|_| "rsdetectnet-run".into())
+        .build();
+    match workers {
+        Ok(workers) => Some(Arc::new(workers)),
+        Err(error) => {
+            gst::warning!(CAT, "no threads for copies of a model: {error}");
+            None
         }
     }
 }
@@ -165,6 +197,7 @@ impl<D> Desks<D> {
                 narrow: Vec::new(),
                 copies: 0,
                 set: 0,
+                workers: None,
                 busy: 0,
                 waiting: VecDeque::new(),
             }),
@@ -174,6 +207,14 @@ impl<D> Desks<D> {
     /// The threads of each of so many copies.
     fn share(&self, copies: usize) -> usize {
         (self.threads / copies.max(1)).max(1)
+    }
+
+    /// Who is to ask for a copy, where that is not the stream itself.
+    fn workers(&self) -> Option<Arc<ThreadPool>> {
+        match self.streams.count() {
+            ..=1 => None,
+            _ => lock(&self.state).workers.clone(),
+        }
     }
 
     /// A copy of the model, in the order in which they are asked for.
@@ -225,13 +266,17 @@ impl<D> Desks<D> {
         })
     }
 
-    /// Puts a new set in the place of the one before, whose copies go when they are given back.
-    fn replace(&self, narrow: Vec<D>) {
+    /// Puts a new set in the place of the one before, whose copies go when they are given back, and whose workers when
+    /// they have done their last work.
+    fn replace(&self, narrow: Vec<D>, workers: Option<Arc<ThreadPool>>) {
         let old = {
             let mut state = lock(&self.state);
             state.set += 1;
             state.copies = narrow.len();
-            let old = std::mem::replace(&mut state.narrow, narrow);
+            let old = (
+                std::mem::replace(&mut state.narrow, narrow),
+                std::mem::replace(&mut state.workers, workers),
+            );
             state.wake_first();
             old
         };

@@ -109,7 +109,7 @@ fn who_waits_for_another_s_load_can_be_stopped_and_who_goes_on_waiting_gets_the_
                 .unwrap()
         });
         // It is the loading one's turn once a thread of it reads the labels.
-        wait_for_thread("rsdetectnet-load");
+        wait_until("nobody loads", || threads_named("rsdetectnet-load") > 0);
         thread::sleep(Duration::from_millis(300));
 
         assert!(stopped.set_state(gst::State::Paused).is_ok());
@@ -141,19 +141,44 @@ fn who_waits_for_another_s_load_can_be_stopped_and_who_goes_on_waiting_gets_the_
     loading.set_state(gst::State::Null).unwrap();
 }
 
-fn wait_for_thread(name: &str) {
+#[test]
+fn streams_that_share_a_model_on_the_cpu_have_a_worker_for_each_thread_until_it_goes() {
+    const WORKER: &str = "rsdetectnet-run";
+    let element = || colors().property("threads", 2u32);
+    let alone = start(element());
+    assert_eq!(labels(&alone), ["red", "red", "blue", "green"]);
+    wait_until("a lone stream has workers", || threads_named(WORKER) == 0);
+    let others = [(); 3].map(|()| start(element()));
+    wait_until("there are no two workers", || threads_named(WORKER) == 2);
+    thread::scope(|scope| {
+        for stream in others.iter().chain([&alone]) {
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    assert_eq!(labels(stream), ["red", "red", "blue", "green"]);
+                }
+            });
+        }
+    });
+    assert_eq!(threads_named(WORKER), 2);
+    drop(others);
+    assert_eq!(labels(&alone), ["red", "red", "blue", "green"]);
+    drop(alone);
+    wait_until("workers are left", || threads_named(WORKER) == 0);
+}
+
+/// The kernel keeps 15 bytes of a name.
+fn threads_named(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|task| name.starts_with(task.trim_end()))
+        .count()
+}
+
+fn wait_until(otherwise: &str, done: impl Fn() -> bool) {
     let begin = Instant::now();
-    let is_there = || {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        let names =
-            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        // The kernel keeps 15 bytes of a name.
-        names
-            .into_iter()
-            .any(|task| name.starts_with(task.trim_end()))
-    };
-    while !is_there() {
-        assert!(begin.elapsed() < LONG, "there is no thread {name}");
+    while !done() {
+        assert!(begin.elapsed() < LONG, "{otherwise}");
         thread::sleep(Duration::from_millis(1));
     }
 }

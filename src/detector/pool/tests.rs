@@ -44,7 +44,7 @@ fn a_lone_stream_has_all_threads_and_several_have_a_share_each() {
     let desks = wide();
     desks.streams.join();
     assert_eq!(threads_of(&desks.turn()), THREADS);
-    desks.replace(copies(&desks, 4));
+    desks.replace(copies(&desks, 4), None);
     assert_eq!(threads_of(&desks.turn()), THREADS);
     for _ in 0..3 {
         desks.streams.join();
@@ -65,7 +65,7 @@ fn turns_come_in_the_order_in_which_they_were_asked_for() {
     for _ in 0..STREAMS {
         desks.streams.join();
     }
-    desks.replace(copies(&desks, 1));
+    desks.replace(copies(&desks, 1), None);
     let (record, order) = mpsc::channel();
     thread::scope(|scope| {
         let held = desks.turn();
@@ -89,7 +89,7 @@ fn who_asks_again_at_once_comes_after_all_who_wait() {
     for _ in 0..3 {
         desks.streams.join();
     }
-    desks.replace(copies(&desks, 1));
+    desks.replace(copies(&desks, 1), None);
     for _ in 0..5 * ROUNDS {
         let held = desks.turn();
         let served = AtomicUsize::new(0);
@@ -134,7 +134,7 @@ fn never_do_more_threads_work_than_there_are_while_streams_and_copies_come_and_g
         }
         for number in [2, 4, 8, 1, 8, 3] {
             thread::sleep(Duration::from_millis(5));
-            desks.replace(copies(&desks, number));
+            desks.replace(copies(&desks, number), None);
         }
     });
     assert_eq!(most.load(Ordering::SeqCst), THREADS);
@@ -151,7 +151,7 @@ fn who_asks_alone_while_the_copies_are_in_use_waits_for_all_threads() {
     for _ in 0..2 {
         desks.streams.join();
     }
-    desks.replace(copies(&desks, 2));
+    desks.replace(copies(&desks, 2), None);
     let narrow = desks.turn();
     desks.streams.leave();
     thread::scope(|scope| {
