@@ -6,7 +6,7 @@
 //!
 //! Side by side it runs on workers of its own, one for each copy, which go from frame to frame: each stays on a processor.
 //! Were the streams to take turns on their own threads, the one that is woken would often share a processor with another
-//! while a third falls idle (2 processors, 4 streams: a tenth less).
+//! while a third falls idle.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -211,10 +211,16 @@ impl<D> Desks<D> {
 
     /// Who is to ask for a copy, where that is not the stream itself.
     fn workers(&self) -> Option<Arc<ThreadPool>> {
-        match self.streams.count() {
-            ..=1 => None,
-            _ => lock(&self.state).workers.clone(),
+        let state = lock(&self.state);
+        match self.is_wide(&state) {
+            true => None,
+            false => state.workers.clone(),
         }
+    }
+
+    /// Whether the next frame has all threads.
+    fn is_wide(&self, state: &State<D>) -> bool {
+        self.streams.count() <= 1 || state.copies == 0
     }
 
     /// A copy of the model, in the order in which they are asked for.
@@ -245,22 +251,22 @@ impl<D> Desks<D> {
 
     /// A copy that is not in use, of those for as many streams as there are, if enough threads are idle.
     fn take(&self, state: &mut State<D>) -> Option<Turn<'_, D>> {
-        let alone = self.streams.count() <= 1 || state.copies == 0;
-        let threads = match alone {
+        let is_wide = self.is_wide(state);
+        let threads = match is_wide {
             true => self.threads,
             false => self.share(state.copies),
         };
         if state.busy + threads > self.threads {
             return None;
         }
-        let copy = match alone {
+        let copy = match is_wide {
             true => state.wide.take()?,
             false => state.narrow.pop()?,
         };
         state.busy += threads;
         Some(Turn {
             copy: Some(copy),
-            set: (!alone).then_some(state.set),
+            set: (!is_wide).then_some(state.set),
             threads,
             desks: self,
         })
