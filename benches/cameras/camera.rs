@@ -86,6 +86,8 @@ impl Camera {
         if let Some(detector) = &detector {
             options.apply(detector);
             counters.measure(detector).ok_or("no pads")?;
+        } else if let Some(context) = options.shared_context() {
+            pipeline.set_context(&context);
         }
         let sink = pipeline
             .by_name("sink")

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use gst::prelude::*;
 use gstrsdetectnet::detector::{Backend, DetectorOptions, Place, Precision};
+use gstrsdetectnet::frame::gstcuda::CudaContext;
 
 pub const USAGE: &str = "\
 cargo bench --bench cameras [-- OPTIONS]
@@ -26,6 +27,8 @@ cargo bench --bench cameras [-- OPTIONS]
     --in-flight N        max-in-flight of the elements, 0 chooses (0)
     --batch-size N       batch-size of the elements, 0 chooses (0)
     --queue              a queue of two frames behind the decoder
+    --own-contexts       decoding alone has a CUDA context for each pipeline, as GStreamer makes them, instead of the
+                         one that the elements share with their decoders
     --alone N,N,…        batch sizes at which TensorRT alone is measured (1,2,4,8,16,32)
     --plot FILE.png      a plot of the rows";
 
@@ -55,6 +58,7 @@ pub struct Options {
     pub in_flight: u32,
     pub batch_size: u32,
     pub queue: bool,
+    pub own_contexts: bool,
     pub alone: Vec<u32>,
     pub plot: Option<PathBuf>,
 }
@@ -79,6 +83,7 @@ impl Options {
             in_flight: 0,
             batch_size: 0,
             queue: false,
+            own_contexts: false,
             alone: vec![1, 2, 4, 8, 16, 32],
             plot: None,
         };
@@ -86,6 +91,7 @@ impl Options {
         while let Some(name) = arguments.next() {
             match name.as_str() {
                 "--queue" => options.queue = true,
+                "--own-contexts" => options.own_contexts = true,
                 "--help" => {
                     println!("{USAGE}");
                     std::process::exit(0);
@@ -166,6 +172,15 @@ impl Options {
         element.set_property("batch-size", self.batch_size);
         element.set_property_from_str("backend", &self.backend);
         element.set_property_from_str("precision", &self.precision);
+    }
+
+    /// The CUDA context that elements share with their decoders, for decoding alone. None where there is no GPU.
+    pub fn shared_context(&self) -> Option<gst::Context> {
+        if self.own_contexts {
+            return None;
+        }
+        let shared = CudaContext::shared(self.detector().gpu_id).ok()?;
+        Some(shared.to_gst_context())
     }
 
     /// Frames that all streams together may have under way, for so many cameras on a GPU.
