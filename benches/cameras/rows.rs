@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -52,10 +53,25 @@ impl Bench<'_> {
         self.gpu.and_then(Gpu::memory)
     }
 
-    /// Lets all that was started run, then measures.
-    fn measure(&self, cameras: &[Arc<Counters>]) -> Window {
+    /// Lets all that was started run, then measures. Many decoders take seconds to be opened.
+    fn measure(
+        &self,
+        cameras: &[Arc<Counters>],
+        check: impl Fn() -> Result<(), Box<dyn Error>>,
+    ) -> Result<Window, Box<dyn Error>> {
+        let has_begun = |camera: &Arc<Counters>| camera.frames.load(Ordering::Relaxed) > 0;
+        let start = Instant::now();
+        while !cameras.iter().all(has_begun) {
+            check()?;
+            if start.elapsed() > FIRST_FRAME {
+                return Err("a camera gave no frame".into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         std::thread::sleep(Duration::from_secs_f64(self.options.warmup));
-        Window::measure(cameras, self.options.seconds, self.gpu)
+        let window = Window::measure(cameras, self.options.seconds, self.gpu);
+        check()?;
+        Ok(window)
     }
 
     fn prepare(&self, cameras: usize) -> Duration {
@@ -74,8 +90,9 @@ impl Bench<'_> {
     ) -> Result<Row, Box<dyn Error>> {
         let before = self.used_memory();
         let alone = self.cameras(clip, decoder, false, cameras)?;
-        let limit = self.measure(&counters(&alone));
-        alone.iter().try_for_each(Camera::check)?;
+        let limit = self.measure(&counters(&alone), || {
+            alone.iter().try_for_each(Camera::check)
+        })?;
         drop(alone);
         let of_decoders = difference(limit.memory, before);
 
@@ -92,8 +109,9 @@ impl Bench<'_> {
             running.push(camera);
         }
         let prepared = self.prepare(cameras);
-        let window = self.measure(&counters(&running));
-        running.iter().try_for_each(Camera::check)?;
+        let window = self.measure(&counters(&running), || {
+            running.iter().try_for_each(Camera::check)
+        })?;
         Ok(Row {
             cameras,
             limit: limit.frames_per_second(),
@@ -150,8 +168,7 @@ impl Bench<'_> {
             .iter()
             .map(|stream| Arc::clone(&stream.counters))
             .collect();
-        let window = self.measure(&all);
-        running.iter().try_for_each(Stream::check)?;
+        let window = self.measure(&all, || running.iter().try_for_each(Stream::check))?;
         Ok(Row {
             cameras: streams,
             limit,
