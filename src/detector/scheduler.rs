@@ -75,6 +75,14 @@ struct Place<L: Lane> {
     frame: usize,
 }
 
+/// A frame in the queue.
+struct Waiting<L: Lane> {
+    place: Place<L>,
+    job: L::Job,
+    /// It came to the end of the queue; others of its stream stand behind it.
+    is_turn: bool,
+}
+
 /// A lane with the batch that it runs.
 struct Crew<L: Lane> {
     lane: L,
@@ -107,7 +115,7 @@ struct Slot<L: Lane> {
 
 struct State<L: Lane> {
     slots: Vec<Slot<L>>,
-    waiting: VecDeque<(Place<L>, L::Job)>,
+    waiting: VecDeque<Waiting<L>>,
     /// The most frames that lately waited or were under way together.
     crest: usize,
     sleepers: Sleepers<L>,
@@ -174,7 +182,7 @@ impl<L: Lane> Scheduler<L> {
         let mut state = lock(&self.state);
         for (frame, job) in jobs.enumerate() {
             let seat = Arc::clone(&seat);
-            state.waiting.push_back((Place { seat, frame }, job));
+            state.queue(Place { seat, frame }, job);
         }
         let mut state = self.launch(state);
         if !state.waiting.is_empty() {
@@ -386,11 +394,43 @@ impl<L: Lane> State<L> {
         let mut crew = chosen.crew.take()?;
         chosen.phase = Phase::Attended;
         chosen.frames = frames;
-        for (place, job) in self.waiting.drain(..frames) {
+        for Waiting {
+            place,
+            job,
+            is_turn,
+        } in self.waiting.drain(..frames)
+        {
+            if is_turn {
+                place.seat.set_has_turn(false);
+            }
             crew.places.push(place);
             crew.jobs.push(job);
         }
         Some((slot, crew))
+    }
+
+    /// Lets a frame wait: at the end of the queue, or with what has come of its stream since the stream's turn was
+    /// put there. Frames of a stream that run together wake it once. What comes when its turn has come waits for the
+    /// next: a stream overtakes nobody with more than it may have under way.
+    fn queue(&mut self, place: Place<L>, job: L::Job) {
+        let is_turn = !place.seat.has_turn();
+        let at = match is_turn {
+            true => None,
+            false => self
+                .waiting
+                .iter()
+                .rposition(|other| place.seat.is_of_stream_of(&other.place.seat)),
+        };
+        place.seat.set_has_turn(true);
+        let frame = Waiting {
+            place,
+            job,
+            is_turn,
+        };
+        match at {
+            Some(last) => self.waiting.insert(last + 1, frame),
+            None => self.waiting.push_back(frame),
+        }
     }
 
     /// Batches and frames under way.
@@ -443,7 +483,7 @@ impl<L: Lane> State<L> {
             // Who has frames in other batches may have to see to them before this one ends.
             || places().filter(|place| place.seat.is_only_one()).any(calls)
             || places().any(calls)
-            || self.waiting.iter().any(|(place, _)| calls(place))
+            || self.waiting.iter().any(|frame| calls(&frame.place))
             || attendant.is_some_and(|attendant| attendant.call())
     }
 }

@@ -1,7 +1,7 @@
 //! Where a request waits for its results. Whoever has them puts them down here: a stream that fetches its own disturbs
 //! no other.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ pub struct Seats<L: Lane> {
 struct Stream {
     /// Seats that are in use.
     taken: AtomicUsize,
+    /// A frame of it waits for its turn; only who has the queue reads or changes this.
+    has_turn: AtomicBool,
     /// Who is told when all results are there and nobody sleeps at a seat.
     attendant: OnceLock<Arc<dyn Attendant>>,
 }
@@ -130,6 +132,18 @@ impl<L: Lane> Seat<L> {
     /// Whether its stream has no other request under way.
     pub(super) fn is_only_one(&self) -> bool {
         self.stream.taken.load(Ordering::Relaxed) == 1
+    }
+
+    pub(super) fn has_turn(&self) -> bool {
+        self.stream.has_turn.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_has_turn(&self, has_turn: bool) {
+        self.stream.has_turn.store(has_turn, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_of_stream_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.stream, &other.stream)
     }
 
     /// The result of one frame, which `collect` writes.

@@ -277,8 +277,7 @@ fn from_four_frames_on_batches_are_full() {
         let mut state = lock(&scheduler.state);
         for number in 0..frames {
             let seat = Seats::take(&seats, 1, Vec::new());
-            let place = Place { seat, frame: 0 };
-            state.waiting.push_back((place, number as u64));
+            state.queue(Place { seat, frame: 0 }, number as u64);
         }
         // As many are expected to come together in the next batch.
         state.crest = BATCHES_UNDER_WAY * frames;
@@ -430,4 +429,35 @@ fn a_stream_with_frames_in_two_batches_is_called_to_the_second_only_if_no_other_
     for (stream, ticket, square) in waited {
         assert_eq!(stream.wait(ticket).outputs, [[square]]);
     }
+}
+
+#[test]
+fn frames_of_a_stream_run_together_and_its_next_ones_after_those_of_all_others() {
+    let (scheduler, _) = scheduler(&[1, 1], None);
+    let [filler, eager, modest] = [(); 3].map(|()| Stream::new(&scheduler));
+    let order = || -> Vec<u64> {
+        let state = lock(&scheduler.state);
+        state.waiting.iter().map(|frame| frame.job).collect()
+    };
+    let fillers = [1, 2].map(|number| filler.submit(&[number]));
+    let first = eager.submit(&[3]);
+    let others = modest.submit(&[4]);
+    let second = eager.submit(&[5]);
+    assert_eq!(order(), [3, 5, 4]);
+    let [one, two] = fillers;
+    assert_eq!(filler.wait(one).outputs, [[1]]);
+    let third = eager.submit(&[6]);
+    let fourth = eager.submit(&[7]);
+    assert_eq!(order(), [5, 4, 6, 7]);
+    assert_eq!(filler.wait(two).outputs, [[4]]);
+    for (stream, ticket, square) in [
+        (&eager, first, 9),
+        (&eager, second, 25),
+        (&modest, others, 16),
+        (&eager, third, 36),
+        (&eager, fourth, 49),
+    ] {
+        assert_eq!(stream.wait(ticket).outputs, [[square]]);
+    }
+    assert!(order().is_empty());
 }
