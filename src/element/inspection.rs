@@ -9,7 +9,7 @@ use super::memory::Format;
 use crate::detection::Detection;
 use crate::detector::{DetectError, Detector, Frames, Request, Search, Timings};
 use crate::frame::buffer::FrameShape;
-use crate::frame::cuda::{CudaFrame, CudaFrameError};
+use crate::frame::cuda::{CudaFrame, CudaFrameError, Home};
 use crate::frame::gstcuda::CudaContext;
 use crate::frame::memory::Memory;
 use crate::frame::nvmm::{NvmmBuffer, NvmmError};
@@ -148,9 +148,13 @@ impl Inspector {
                 (self.begin(Frames::System(mapped.view()?))?, Held::Nothing)
             }
             Memory::Cuda => {
-                let mapped = CudaFrame::map(buffer, info)?;
-                let context = self.detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
-                if context.handle() != mapped.context().handle() {
+                let home = self.detector.context().map(|context| Home {
+                    context: context.handle(),
+                    gpu_id: self.detector.gpu_id(),
+                });
+                let mapped = CudaFrame::map_at(buffer, info, home)?;
+                let home = home.ok_or(DetectError::GpuFrameOnCpu)?;
+                if home.context != mapped.context().handle() {
                     return Err(InspectError::OtherContext(mapped.context().clone()));
                 }
                 let frames = Frames::Device {

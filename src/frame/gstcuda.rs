@@ -4,6 +4,7 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -259,14 +260,17 @@ impl CudaContext {
         Ok(Self { object, library })
     }
 
+    /// A context that somebody else holds a reference of.
+    ///
     /// # Safety
-    /// `context` must be a live `GstCudaContext`.
-    pub(super) unsafe fn from_raw(context: *mut GstCudaContext, library: &'static GstCuda) -> Self {
-        Self {
-            // SAFETY: the caller gives a live object; this takes a reference of its own.
-            object: unsafe { from_glib_none(context) },
-            library,
-        }
+    /// `context` must be a live `GstCudaContext`, and stay so as long as what this returns.
+    pub(super) unsafe fn borrowed(
+        context: *mut GstCudaContext,
+        library: &'static GstCuda,
+    ) -> ManuallyDrop<Self> {
+        // SAFETY: the caller gives a live object. What is never dropped gives back no reference.
+        let object = unsafe { from_glib_full(context) };
+        ManuallyDrop::new(Self { object, library })
     }
 
     /// The `CUcontext`. It lives as long as `self` does.
