@@ -60,14 +60,7 @@ impl Bench<'_> {
         check: impl Fn() -> Result<(), Box<dyn Error>>,
     ) -> Result<Window, Box<dyn Error>> {
         let has_begun = |camera: &Arc<Counters>| camera.frames.load(Ordering::Relaxed) > 0;
-        let start = Instant::now();
-        while !cameras.iter().all(has_begun) {
-            check()?;
-            if start.elapsed() > FIRST_FRAME {
-                return Err("a camera gave no frame".into());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until(|| Ok(cameras.iter().all(has_begun)), &check)?;
         std::thread::sleep(Duration::from_secs_f64(self.options.warmup));
         let window = Window::measure(cameras, self.options.seconds, self.gpu);
         check()?;
@@ -211,15 +204,23 @@ fn first_frame(
     let Some(detector) = detector else {
         return Ok(());
     };
+    let has_inspected = || {
+        let stats: gst::Structure = detector.property("stats");
+        Ok(stats.get::<u64>("inspected")? > 0)
+    };
+    wait_until(has_inspected, check)
+}
+
+/// Waits for first frames, unless something fails.
+fn wait_until(
+    have_come: impl Fn() -> Result<bool, Box<dyn Error>>,
+    check: impl Fn() -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
-    while detector
-        .property::<gst::Structure>("stats")
-        .get::<u64>("inspected")?
-        == 0
-    {
+    while !have_come()? {
         check()?;
         if start.elapsed() > FIRST_FRAME {
-            return Err("no frame was inspected".into());
+            return Err("a camera or an element gave no frame".into());
         }
         std::thread::sleep(Duration::from_millis(5));
     }
