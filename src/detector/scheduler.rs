@@ -401,7 +401,7 @@ impl<L: Lane> State<L> {
         } in self.waiting.drain(..frames)
         {
             if is_turn {
-                place.seat.set_has_turn(false);
+                place.seat.end_turn();
             }
             crew.places.push(place);
             crew.jobs.push(job);
@@ -413,7 +413,7 @@ impl<L: Lane> State<L> {
     /// put there. Frames of a stream that run together wake it once. What comes when its turn has come waits for the
     /// next: a stream overtakes nobody with more than it may have under way.
     fn queue(&mut self, place: Place<L>, job: L::Job) {
-        let is_turn = !place.seat.has_turn();
+        let is_turn = place.seat.begins_turn();
         let at = match is_turn {
             true => None,
             false => self
@@ -421,7 +421,6 @@ impl<L: Lane> State<L> {
                 .iter()
                 .rposition(|other| place.seat.is_of_stream_of(&other.place.seat)),
         };
-        place.seat.set_has_turn(true);
         let frame = Waiting {
             place,
             job,

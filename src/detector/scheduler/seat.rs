@@ -25,7 +25,7 @@ pub struct Seats<L: Lane> {
 struct Stream {
     /// Seats that are in use.
     taken: AtomicUsize,
-    /// A frame of it waits for its turn; only who has the queue reads or changes this.
+    /// A frame of it waits for its turn; only who has the queue changes this.
     has_turn: AtomicBool,
     /// Who is told when all results are there and nobody sleeps at a seat.
     attendant: OnceLock<Arc<dyn Attendant>>,
@@ -134,12 +134,13 @@ impl<L: Lane> Seat<L> {
         self.stream.taken.load(Ordering::Relaxed) == 1
     }
 
-    pub(super) fn has_turn(&self) -> bool {
-        self.stream.has_turn.load(Ordering::Relaxed)
+    /// Whether a frame of it is the first that waits for the stream's turn.
+    pub(super) fn begins_turn(&self) -> bool {
+        !self.stream.has_turn.swap(true, Ordering::Relaxed)
     }
 
-    pub(super) fn set_has_turn(&self, has_turn: bool) {
-        self.stream.has_turn.store(has_turn, Ordering::Relaxed);
+    pub(super) fn end_turn(&self) {
+        self.stream.has_turn.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn is_of_stream_of(&self, other: &Self) -> bool {
