@@ -63,7 +63,6 @@ fn once_tails_have_their_length_nothing_is_allocated() {
         colorimetry: Colorimetry::default(),
         width,
         height,
-        gpu_id: 0,
         storage: DeviceStorage::Pitch,
         planes: [DevicePlane::default(); 3],
     };

@@ -202,8 +202,8 @@ fn map_system(buffer: gst::Buffer, info: VideoInfo) -> Result<Mapping, String> {
 
 fn map_cuda(buffer: &gst::Buffer, info: &VideoInfo) -> Result<Mapping, String> {
     let mapped = CudaFrame::map(buffer, info).map_err(|error| error.to_string())?;
-    let frame = mapped.frame();
-    let primary = Context::primary(frame.gpu_id).map_err(|error| error.to_string())?;
+    let gpu_id = mapped.context().gpu_id();
+    let primary = Context::primary(gpu_id).map_err(|error| error.to_string())?;
     if primary.handle() != mapped.context().handle() {
         return Err(
             "the frame lies in a CUDA context that its element made for itself, where PyTorch, CuPy and Numba \
@@ -213,7 +213,7 @@ fn map_cuda(buffer: &gst::Buffer, info: &VideoInfo) -> Result<Mapping, String> {
     }
     mapped.synchronize();
     Ok(Mapping {
-        frame: on_gpu(&frame)?,
+        frame: on_gpu(&mapped.frame(), gpu_id)?,
         _held: Box::new(mapped),
     })
 }
@@ -227,12 +227,12 @@ fn map_nvmm(buffer: &gst::Buffer, caps: &FrameShape, batch_id: usize) -> Result<
         mapped.frame(batch_id).map_err(|error| error.to_string())?
     };
     Ok(Mapping {
-        frame: on_gpu(&frame)?,
+        frame: on_gpu(&frame, mapped.gpu_id())?,
         _held: Box::new((mapped, context)),
     })
 }
 
-fn on_gpu(frame: &DeviceFrame) -> Result<MappedPlanes, String> {
+fn on_gpu(frame: &DeviceFrame, gpu_id: u32) -> Result<MappedPlanes, String> {
     if frame.storage != DeviceStorage::Pitch {
         return Err(
             "the frame is stored in tiles, which have no rows to point at; on Jetson put \
@@ -244,7 +244,7 @@ fn on_gpu(frame: &DeviceFrame) -> Result<MappedPlanes, String> {
         format: frame.format,
         width: frame.width as u32,
         height: frame.height as u32,
-        gpu_id: i32::try_from(frame.gpu_id).unwrap_or(i32::MAX),
+        gpu_id: i32::try_from(gpu_id).unwrap_or(i32::MAX),
         planes: frame.planes.map(|plane| CPlane {
             address: plane.pointer,
             stride: plane.pitch as u64,

@@ -289,7 +289,7 @@ impl GpuStream {
         let (ticket, upload) = match frames {
             Frames::System(frame) => {
                 let uploading = profiler::range(c"upload");
-                let (uploaded, slot) = self.uploads.enqueue(&frame, self.model.gpu_id())?;
+                let (uploaded, slot) = self.uploads.enqueue(&frame)?;
                 drop(uploading);
                 let pending = Some(slot.stream());
                 let ticket = match parts {

@@ -261,7 +261,7 @@ impl CropPusher {
                 shape,
             } => {
                 let address = download.address() + *offset as u64;
-                (shape.at(address, gpu.gpu_id), None)
+                (shape.at(address), None)
             }
             Pixels::Here { shape, memory } if *memory == Memory::Cuda => {
                 cuda = CudaFrame::map(&crop.buffer, &shape.info).map_err(problem)?;

@@ -186,7 +186,7 @@ impl DeviceCrops {
         address: u64,
     ) -> Result<Target<'a>, DeviceCropError> {
         let CropFormat { shape, memory, .. } = &order.format;
-        let wanted = shape.at(address, self.gpu.gpu_id);
+        let wanted = shape.at(address);
         let mut target = Target {
             frame: wanted,
             _cuda: None,

@@ -9,7 +9,7 @@ use super::memory::Format;
 use crate::detection::Detection;
 use crate::detector::{DetectError, Detector, Frames, Request, Search, Timings};
 use crate::frame::buffer::FrameShape;
-use crate::frame::cuda::{CudaFrame, CudaFrameError, Home};
+use crate::frame::cuda::{CudaFrame, CudaFrameError};
 use crate::frame::gstcuda::CudaContext;
 use crate::frame::memory::Memory;
 use crate::frame::nvmm::{NvmmBuffer, NvmmError};
@@ -148,13 +148,9 @@ impl Inspector {
                 (self.begin(Frames::System(mapped.view()?))?, Held::Nothing)
             }
             Memory::Cuda => {
-                let home = self.detector.context().map(|context| Home {
-                    context: context.handle(),
-                    gpu_id: self.detector.gpu_id(),
-                });
-                let mapped = CudaFrame::map_at(buffer, info, home)?;
-                let home = home.ok_or(DetectError::GpuFrameOnCpu)?;
-                if home.context != mapped.context().handle() {
+                let mapped = CudaFrame::map(buffer, info)?;
+                let context = self.detector.context().ok_or(DetectError::GpuFrameOnCpu)?;
+                if context.handle() != mapped.context().handle() {
                     return Err(InspectError::OtherContext(mapped.context().clone()));
                 }
                 let frames = Frames::Device {
@@ -223,8 +219,8 @@ pub(super) fn map_nvmm(
     frames.clear();
     for index in 0..mapped.len() {
         let frame = mapped.frame(index)?;
-        if frame.gpu_id != model {
-            let frame = frame.gpu_id;
+        if mapped.gpu_id() != model {
+            let frame = mapped.gpu_id();
             return Err(InspectError::OtherGpu { frame, model });
         }
         frames.push(frame);

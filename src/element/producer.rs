@@ -184,9 +184,12 @@ impl Producer {
         let info = &frame.format.shape.info;
         if frame.format.memory == Memory::Cuda {
             let mapped = CudaFrame::map(frame.buffer, info)?;
-            let shared = Some(mapped.context().clone());
-            let sources = [mapped.frame()];
-            return self.cut_frames(frame, &sources, mapped.pending_stream(), context, shared);
+            let gpu = Gpu {
+                context: context.clone(),
+                shared: Some(mapped.context().clone()),
+                gpu_id: mapped.context().gpu_id(),
+            };
+            return self.cut_frames(frame, &[mapped.frame()], mapped.pending_stream(), gpu);
         }
         let current = context.enter()?;
         let mapped = NvmmBuffer::map(frame.buffer, &frame.format.shape)?;
@@ -194,7 +197,12 @@ impl Producer {
             .map(|index| mapped.frame(index))
             .collect::<Result<_, _>>()?;
         drop(current);
-        self.cut_frames(frame, &sources, None, context, self.shared.clone())
+        let gpu = Gpu {
+            context: context.clone(),
+            shared: self.shared.clone(),
+            gpu_id: mapped.gpu_id(),
+        };
+        self.cut_frames(frame, &sources, None, gpu)
     }
 
     /// `sources` are the frames of the buffer, mapped in the context, and `pending` is the stream on which they may
@@ -204,8 +212,7 @@ impl Producer {
         frame: &InspectedFrame<'_>,
         sources: &[DeviceFrame],
         pending: Option<PendingStream>,
-        context: &Context,
-        shared: Option<CudaContext>,
+        gpu: Gpu,
     ) -> Result<(), DeviceCropError> {
         let allowed = self.wanted.allowed.clone();
         let allowed = allowed.filter(|allowed| allowed.is_for(frame.format));
@@ -234,11 +241,6 @@ impl Producer {
         if orders.is_empty() || !self.wanted.room_for_crops {
             return Ok(());
         }
-        let gpu = Gpu {
-            context: context.clone(),
-            shared,
-            gpu_id: sources[0].gpu_id,
-        };
         let device = DeviceCrops::on(&mut self.device, &gpu)?;
         let resize = self.settings.crop_resize;
         // SAFETY: the frames are mapped in this context.

@@ -81,7 +81,7 @@ impl FrameShape {
     }
 
     /// The frame in memory of a GPU at an address, as the caps lay it out.
-    pub fn at(&self, address: u64, gpu_id: u32) -> DeviceFrame {
+    pub fn at(&self, address: u64) -> DeviceFrame {
         let mut planes = [DevicePlane::default(); 3];
         for (plane, &index) in planes
             .iter_mut()
@@ -98,7 +98,6 @@ impl FrameShape {
             colorimetry: self.colorimetry,
             width: self.info.width() as usize,
             height: self.info.height() as usize,
-            gpu_id,
             storage: DeviceStorage::Pitch,
             planes,
         }

@@ -47,14 +47,6 @@ pub struct CudaFrame {
     copied: bool,
 }
 
-/// A context and the GPU that it is of.
-#[derive(Clone, Copy, Debug)]
-pub struct Home {
-    /// The `CUcontext`.
-    pub context: *mut c_void,
-    pub gpu_id: u32,
-}
-
 /// A buffer in CUDA memory that may be drawn into. Nobody else sees its memory, which is in system memory as it was
 /// before until it is mapped there again.
 pub struct DrawableCudaFrame<'a> {
@@ -79,17 +71,7 @@ unsafe impl Sync for CudaFrame {}
 impl CudaFrame {
     /// Maps a buffer that has caps of `info`. Strides and offsets are those of the buffer, not of the caps.
     pub fn map(buffer: &gst::Buffer, info: &VideoInfo) -> Result<Self, CudaFrameError> {
-        Self::map_at(buffer, info, None)
-    }
-
-    /// As [`CudaFrame::map`], without asking for the GPU of a frame that is at `home`: that is a property of an object
-    /// that all streams share.
-    pub fn map_at(
-        buffer: &gst::BufferRef,
-        info: &VideoInfo,
-        home: Option<Home>,
-    ) -> Result<Self, CudaFrameError> {
-        Self::map_with(buffer, info, home, gst::ffi::GST_MAP_READ)
+        Self::map_with(buffer, info, gst::ffi::GST_MAP_READ)
     }
 
     /// Maps a buffer for drawing: the next reader in system memory gets what was drawn. Memory that another buffer
@@ -101,7 +83,7 @@ impl CudaFrame {
     ) -> Result<DrawableCudaFrame<'a>, CudaFrameError> {
         let flags = gst::ffi::GST_MAP_READ | gst::ffi::GST_MAP_WRITE;
         Ok(DrawableCudaFrame {
-            frame: Self::map_with(buffer, info, None, flags)?,
+            frame: Self::map_with(buffer, info, flags)?,
             buffer: PhantomData,
         })
     }
@@ -109,7 +91,6 @@ impl CudaFrame {
     fn map_with(
         buffer: &gst::BufferRef,
         info: &VideoInfo,
-        home: Option<Home>,
         flags: gst::ffi::GstMapFlags,
     ) -> Result<Self, CudaFrameError> {
         let (format, order) = video_info::pixel_format(info.format())
@@ -121,7 +102,6 @@ impl CudaFrame {
         let memory = cuda_memory(buffer)?;
         // SAFETY: `memory` is a CUDA memory of the buffer, which is mapped, and lives as long as that.
         let context = unsafe { CudaContext::borrowed((*memory).context, library) };
-        let home = home.filter(|home| home.context == context.handle());
 
         let mut planes = [DevicePlane::default(); 3];
         for (plane, held) in planes.iter_mut().zip(order).take(format.planes()) {
@@ -136,7 +116,6 @@ impl CudaFrame {
             colorimetry: video_info::colorimetry(info),
             width: info.width() as usize,
             height: info.height() as usize,
-            gpu_id: home.map_or_else(|| context.gpu_id(), |home| home.gpu_id),
             storage: DeviceStorage::Pitch,
             planes,
         }

@@ -42,8 +42,6 @@ pub struct DeviceFrame {
     pub colorimetry: Colorimetry,
     pub width: usize,
     pub height: usize,
-    /// The CUDA ordinal of the device that holds the frame.
-    pub gpu_id: u32,
     pub storage: DeviceStorage,
     /// In the order that [`PixelFormat`] names them; unused planes are zero.
     pub planes: [DevicePlane; 3],
@@ -174,7 +172,6 @@ mod tests {
             colorimetry: Colorimetry::default(),
             width: 64,
             height: 32,
-            gpu_id: 0,
             storage: DeviceStorage::Pitch,
             planes: [plane, plane, DevicePlane::default()],
         }

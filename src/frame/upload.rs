@@ -24,7 +24,6 @@ impl Upload {
     pub unsafe fn enqueue(
         &mut self,
         frame: &SystemFrame<'_>,
-        gpu_id: u32,
         stream: CUstream,
     ) -> Result<DeviceFrame, CudaError> {
         let mut layout = [(0, 0); 3];
@@ -56,7 +55,6 @@ impl Upload {
             colorimetry: frame.colorimetry,
             width: frame.width,
             height: frame.height,
-            gpu_id,
             storage: DeviceStorage::Pitch,
             planes,
         })

@@ -242,7 +242,7 @@ fn a_frame_in_nvmm_memory_holds_the_decoded_pixels() {
         assert_eq!(mapped.len(), 1);
         let frame = mapped.frame(0).unwrap();
         println!("{frame:?}");
-        let context = Context::primary(frame.gpu_id).unwrap();
+        let context = Context::primary(mapped.gpu_id()).unwrap();
         let _current = context.enter().unwrap();
         picture(&frame)
     });

@@ -97,7 +97,6 @@ impl Pixels {
             colorimetry: self.wish.colorimetry,
             width: self.wish.size.0,
             height: self.wish.size.1,
-            gpu_id: 0,
             storage: DeviceStorage::Pitch,
             planes,
         }

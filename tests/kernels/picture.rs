@@ -108,7 +108,6 @@ impl Picture {
             colorimetry: self.colorimetry,
             width: self.width,
             height: self.height,
-            gpu_id: 0,
             storage,
             planes,
         }

@@ -47,11 +47,7 @@ impl Uploads {
     }
 
     /// Copies a frame and enqueues its way to the GPU. The slot must be given back when the frame has been used.
-    pub fn enqueue(
-        &self,
-        frame: &SystemFrame<'_>,
-        gpu_id: u32,
-    ) -> Result<(DeviceFrame, UploadSlot), CudaError> {
+    pub fn enqueue(&self, frame: &SystemFrame<'_>) -> Result<(DeviceFrame, UploadSlot), CudaError> {
         let unused = lock(&self.unused).pop();
         let mut slot = match unused {
             Some(slot) => slot,
@@ -66,7 +62,7 @@ impl Uploads {
         let frame = {
             let (_current, tools) = slot.0.enter()?;
             // SAFETY: the context is current; a slot is given back, or goes, when its frame has been used.
-            unsafe { tools.upload.enqueue(frame, gpu_id, tools.stream.raw()) }?
+            unsafe { tools.upload.enqueue(frame, tools.stream.raw()) }?
         };
         Ok((frame, slot))
     }

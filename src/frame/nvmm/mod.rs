@@ -116,6 +116,11 @@ impl NvmmBuffer {
         self.frames
     }
 
+    /// The CUDA ordinal of the device that holds the frames.
+    pub fn gpu_id(&self) -> u32 {
+        self.surface.gpu_id
+    }
+
     /// The pointers of one frame, valid as long as `self` lives. They belong to the primary context of the
     /// device; on Jetson, to the context that is current on this thread, and there must be one.
     pub fn frame(&self, index: usize) -> Result<DeviceFrame, NvmmError> {
@@ -143,7 +148,6 @@ impl NvmmBuffer {
             colorimetry,
             width: entry.width as usize,
             height: entry.height as usize,
-            gpu_id: self.surface.gpu_id,
             storage: match view {
                 View::Linear { .. } => DeviceStorage::Pitch,
                 View::Image { storage, .. } => storage,

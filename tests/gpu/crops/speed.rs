@@ -71,9 +71,9 @@ fn ten_thousand_crops_a_second_are_cut_out_of_1080p() {
     check("cuCtxSynchronize", unsafe { sys::cuCtxSynchronize() }).unwrap();
     let cuts = |address: u64| -> Vec<Cut> {
         let cut = |(index, rectangle): (usize, Rectangle)| Cut {
-            source: video.at(frame.as_device_ptr().as_raw(), 0),
+            source: video.at(frame.as_device_ptr().as_raw()),
             rectangle,
-            target: crop.at(address + (index * size) as u64, 0),
+            target: crop.at(address + (index * size) as u64),
             resize: CropResize::Letterbox,
         };
         rectangles().enumerate().map(cut).collect()

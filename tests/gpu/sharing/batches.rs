@@ -59,7 +59,6 @@ fn upload(name: &str, format: VideoFormat) -> Uploaded {
             colorimetry: view.colorimetry,
             width: view.width,
             height: view.height,
-            gpu_id: 0,
             storage: DeviceStorage::Pitch,
             planes,
         },

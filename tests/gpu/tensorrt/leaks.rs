@@ -51,7 +51,6 @@ impl Launch {
             colorimetry: Colorimetry::default(),
             width: SIDE,
             height: SIDE,
-            gpu_id: 0,
             storage: DeviceStorage::Pitch,
             planes: [luma, DevicePlane::default(), DevicePlane::default()],
         };

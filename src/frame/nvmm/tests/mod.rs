@@ -128,6 +128,7 @@ fn every_frame_of_a_batch_is_found_in_both_layouts() {
         ))
         .unwrap();
         assert_eq!(mapped.len(), 3);
+        assert_eq!(mapped.gpu_id(), 1);
         for index in 0..3 {
             let pointer = DEVICE_MEMORY + 0x10_0000 * index as u64;
             assert_eq!(
@@ -140,7 +141,6 @@ fn every_frame_of_a_batch_is_found_in_both_layouts() {
                     },
                     width: 64,
                     height: 32,
-                    gpu_id: 1,
                     storage: DeviceStorage::Pitch,
                     planes: [
                         DevicePlane {
